@@ -1,0 +1,128 @@
+/*
+ * mem - one thin layer over the C allocator, so that sizes can be passed to jemalloc and failures
+ * can be produced on demand.
+ */
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef CS_JEMALLOC
+#include <jemalloc/jemalloc.h>
+#endif
+
+#ifdef CS_FAULTS
+
+static _Thread_local unsigned long mem_countdown; /* 0: off */
+static _Thread_local bool mem_has_failed;
+
+void cs_mem_fail_nth(unsigned long n)
+{
+    mem_countdown = n;
+    mem_has_failed = false;
+}
+
+bool cs_mem_failed(void)
+{
+    return mem_has_failed;
+}
+
+/* Counts one allocation; true when it is the one that has to fail. */
+static bool mem_fault(void)
+{
+    if (mem_countdown == 0 || --mem_countdown > 0) {
+        return false;
+    }
+    mem_has_failed = true;
+    return true;
+}
+
+#else
+
+static inline bool mem_fault(void)
+{
+    return false;
+}
+
+#endif
+
+/* NULL means failure and nothing else, so a request for nothing gets a byte. */
+static inline size_t mem_size(size_t size)
+{
+    return size != 0 ? size : 1;
+}
+
+void *cs_alloc(size_t size)
+{
+    return mem_fault() ? NULL : malloc(mem_size(size));
+}
+
+void *cs_zalloc(size_t size)
+{
+    return mem_fault() ? NULL : calloc(1, mem_size(size));
+}
+
+void *cs_realloc(void *ptr, size_t size)
+{
+    return mem_fault() ? NULL : realloc(ptr, mem_size(size));
+}
+
+char *cs_strndup(const char *s, size_t n)
+{
+    size_t len = strnlen(s, n);
+    char *copy = cs_alloc(len + 1);
+
+    if (copy != NULL) {
+        memcpy(copy, s, len);
+        copy[len] = '\0';
+    }
+    return copy;
+}
+
+char *cs_strdup(const char *s)
+{
+    size_t size = strlen(s) + 1;
+    char *copy = cs_alloc(size);
+
+    if (copy != NULL) {
+        memcpy(copy, s, size);
+    }
+    return copy;
+}
+
+void cs_free(void *ptr)
+{
+    free(ptr);
+}
+
+static void mem_free_sized(void *ptr, size_t size)
+{
+#ifdef CS_JEMALLOC
+    if (ptr != NULL) {
+        sdallocx(ptr, mem_size(size), 0);
+    }
+#else
+    (void)size;
+    free(ptr);
+#endif
+}
+
+void *cs_resize_sized(void *ptr, size_t old_size, size_t new_size)
+{
+    if (new_size == 0) {
+        mem_free_sized(ptr, old_size);
+        return NULL;
+    }
+    if (ptr == NULL || old_size == 0) {
+        return cs_alloc(new_size);
+    }
+    /* Lua takes it for granted that shrinking works, so only growth can be made to fail. */
+    if (new_size > old_size && mem_fault()) {
+        return NULL;
+    }
+#ifdef CS_JEMALLOC
+    return rallocx(ptr, new_size, 0);
+#else
+    return realloc(ptr, new_size);
+#endif
+}

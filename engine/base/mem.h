@@ -1,0 +1,31 @@
+/*
+ * mem - the allocator every room uses (jemalloc underneath where it is linked). All may fail and
+ * every caller handles it; builds with CS_FAULTS can make the Nth allocation of a thread fail.
+ */
+#ifndef CS_BASE_MEM_H
+#define CS_BASE_MEM_H
+
+#include "base/base.h"
+
+/* NULL when out of memory. Free with cs_free. */
+CS_MUST_CHECK void *cs_alloc(size_t size);
+CS_MUST_CHECK void *cs_zalloc(size_t size); /* zero-filled */
+CS_MUST_CHECK void *cs_realloc(void *ptr, size_t size);
+CS_MUST_CHECK char *cs_strdup(const char *s);
+CS_MUST_CHECK char *cs_strndup(const char *s, size_t n);
+
+/* Accepts NULL. */
+void cs_free(void *ptr);
+
+/* The same three for an owner that knows the old size (Lua does): cheaper with jemalloc.
+ * cs_resize_sized: old_size 0 allocates, new_size 0 frees and returns NULL. */
+void *cs_resize_sized(void *ptr, size_t old_size, size_t new_size);
+
+#ifdef CS_FAULTS
+/* The nth allocation of this thread from now (1 = the next) fails, once; 0 switches it off. */
+void cs_mem_fail_nth(unsigned long n);
+/* True when the failure asked for has happened. */
+bool cs_mem_failed(void);
+#endif
+
+#endif
