@@ -17,6 +17,10 @@ FILE_LINES = 900
 # "file:function" or "file": why it may be longer.
 LONG_FUNCTIONS = {}
 LONG_FILES = {}
+# "engine/room/module.c": whose face it implements.
+HEADERLESS = {
+    "engine/ring/listen.c": "ring.h: its calls are part of the ring's face",
+}
 # "engine/room/module.c": what stands in for a test of its own.
 UNTESTED = {}
 
@@ -187,7 +191,7 @@ def check_modules(files):
         room, module = match.groups()
         parts = module.split("_")
         headers = [f"engine/{room}/{'_'.join(parts[:n])}.h" for n in range(len(parts), 0, -1)]
-        if not any(header in files for header in headers):
+        if path not in HEADERLESS and not any(header in files for header in headers):
             breach(path, 1, "a module has a header of its own name")
         tested = (f"tests/unit/{room}_{module}.c" in files or f'"{room}/{module}.h"' in tests
                   or (module.startswith("bind_") and any(p.startswith("tests/lua/") for p in files)))
@@ -195,9 +199,9 @@ def check_modules(files):
             breach(path, 1, f"no test: neither tests/unit/{room}_{module}.c nor one that includes its header")
         if tested and path in UNTESTED:
             breach("tests/house.py", 1, f"{path} has a test now: remove it from UNTESTED")
-    for path in UNTESTED:
+    for path in set(UNTESTED) | set(HEADERLESS):
         if path not in files:
-            breach("tests/house.py", 1, f"{path} is gone: remove it from UNTESTED")
+            breach("tests/house.py", 1, f"{path} is gone: remove it from the list")
 
 
 def check_lines(files):
