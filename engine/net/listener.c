@@ -1,0 +1,482 @@
+/*
+ * listener - a bound address, its accept op, and the connections nobody has taken yet.
+ *
+ * listener_update is the one place that decides whether accept is armed: every event and every call
+ * changes what it knows and then asks it.
+ */
+#include "net/listener.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+enum {
+    QUEUE_HIGH = 128,   /* waiting or being looked up: accept is cancelled */
+    QUEUE_LOW = 64,     /* armed again */
+    HEADROOM_MAX = 256, /* slots kept free for what one reap may bring after the cancel */
+    TABLE_MS = 30,      /* how often a full table is looked at: nobody tells when it has room */
+    BACKOFF_MS = 100,   /* after an error that the next accept would meet again */
+    ERRORS_MAX = 100,   /* this many others in a row count as such an error too */
+    EMPTY_MAX = 8192, /* connections accepted while closing, in case they come faster than we go */
+};
+
+/* The name belongs to the origin because connections log it when the listener may be gone. */
+struct origin {
+    struct cs_origin base;
+    char *service;
+};
+
+/* An accepted connection until it is taken. First in `looking` with its peername op armed, then in
+ * `waiting` with a conn. */
+struct accepted {
+    struct cs_list node;
+    struct cs_listener *l;
+    struct cs_op op;
+    cs_fd fd;
+    struct sockaddr_in6 name;
+    struct cs_ref conn; /* a reference: cs_net_abort_all may end it while it waits here */
+};
+
+enum listener_state { LISTENER_IDLE, LISTENER_OPEN, LISTENER_STOPPING, LISTENER_EMPTYING };
+
+struct cs_listener {
+    enum listener_state state;
+    struct cs_addr addr;
+    int fd;
+    struct origin *origin;
+    struct cs_net *net; /* NULL while idle */
+    cs_listener_ready_fn *ready;
+    void *ready_user;
+    void (*closed)(void *user);
+    void *closed_user;
+    struct cs_op accept;
+    struct cs_list waiting; /* struct accepted */
+    unsigned waiting_count;
+    unsigned looking; /* accepted ones whose peername is under way */
+    unsigned errors;  /* in a row */
+    unsigned headroom;
+    bool full;             /* the queue passed QUEUE_HIGH and is not yet below QUEUE_LOW */
+    struct cs_timer retry; /* while active accept stays off */
+    struct cs_timer kick;  /* tell the owner from the loop: what waits, or that it is over */
+    struct cs_log_limit limit;
+};
+
+static void listener_update(struct cs_listener *l);
+
+/* ---- origin ---- */
+
+static void origin_free(struct cs_origin *base)
+{
+    struct origin *o = cs_container_of(base, struct origin, base);
+    cs_free(o->service);
+    cs_free(o);
+}
+
+static struct origin *origin_create(const char *service)
+{
+    struct origin *o = cs_zalloc(sizeof(*o));
+    if (!o) {
+        return NULL;
+    }
+    o->service = cs_strdup(service);
+    if (!o->service) {
+        cs_free(o);
+        return NULL;
+    }
+    o->base.service = o->service;
+    o->base.refs = 1;
+    o->base.free = origin_free;
+    return o;
+}
+
+static void origin_unref(struct origin *o)
+{
+    CS_ASSERT(o->base.refs > 0);
+    if (--o->base.refs == 0) {
+        o->base.free(&o->base);
+    }
+}
+
+/* ---- telling the owner ---- */
+
+/* Timers run before the script phase, so the owner hears of a whole burst at once and in this turn.
+ */
+static void listener_kick(struct cs_listener *l)
+{
+    if (l->net && !cs_timer_active(&l->kick)) {
+        cs_timer_set(cs_loop_wheel(l->net->loop), &l->kick, cs_loop_now(l->net->loop));
+    }
+}
+
+static bool listener_over(const struct cs_listener *l)
+{
+    return l->state == LISTENER_EMPTYING && l->waiting_count == 0 && l->looking == 0;
+}
+
+static void listener_free(struct cs_listener *l)
+{
+    CS_ASSERT(!l->accept.armed);
+    CS_ASSERT(l->waiting_count == 0);
+    CS_ASSERT(l->looking == 0);
+    void (*closed)(void *) = l->closed;
+    void *user = l->closed_user;
+    if (l->net) {
+        cs_timer_stop(cs_loop_wheel(l->net->loop), &l->retry);
+        cs_timer_stop(cs_loop_wheel(l->net->loop), &l->kick);
+    }
+    origin_unref(l->origin);
+    cs_free(l);
+    if (closed) {
+        closed(user);
+    }
+}
+
+static void listener_kicked(struct cs_timer *t)
+{
+    struct cs_listener *l = cs_container_of(t, struct cs_listener, kick);
+    if (listener_over(l)) {
+        listener_free(l);
+    } else if (l->waiting_count > 0 && l->ready) {
+        l->ready(l->ready_user);
+    }
+}
+
+/* ---- one accepted connection ---- */
+
+static void lost(struct cs_listener *l, const char *why)
+{
+    char text[CS_ADDR_TEXT_MAX];
+    l->net->count.accept_lost++;
+    cs_log_limited(&l->limit, CS_LOG_ERROR, "connection lost: %s service=%s addr=%s", why,
+                   l->origin->service, cs_addr_text(&l->addr, text));
+}
+
+/* Makes the conn and puts it into the queue. peer may be NULL. */
+static void accepted_queue(struct accepted *a, const struct cs_addr *peer)
+{
+    struct cs_listener *l = a->l;
+    struct cs_conn *c = cs_conn_create(l->net, a->fd, peer, &l->origin->base);
+    if (!c) {
+        cs_ring_close(l->net->ring, a->fd, true);
+        cs_free(a);
+        lost(l, "out of memory");
+        return;
+    }
+    a->conn = cs_pool_ref(c);
+    cs_list_append(&l->waiting, &a->node);
+    l->waiting_count++;
+    listener_kick(l);
+}
+
+static void accepted_named(struct cs_op *op, const struct cs_event *ev)
+{
+    struct accepted *a = cs_container_of(op, struct accepted, op);
+    struct cs_listener *l = a->l;
+    l->looking--;
+    if (ev->res == -ENOTCONN) { /* reset before we got round to it: there is nobody to talk to */
+        cs_ring_close(l->net->ring, a->fd, true);
+        cs_free(a);
+    } else if (ev->res < 0) {
+        accepted_queue(a, NULL);
+    } else {
+        struct cs_addr peer;
+        socklen_t len = cs_addr_family(&l->addr) == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                             : sizeof(struct sockaddr_in);
+        cs_addr_from_sockaddr(&peer, (const struct sockaddr *)&a->name, len);
+        accepted_queue(a, &peer);
+    }
+    listener_update(l);
+}
+
+/* Takes fd over. */
+static void listener_admit(struct cs_listener *l, cs_fd fd)
+{
+    struct accepted *a = cs_zalloc(sizeof(*a));
+    if (!a) {
+        cs_ring_close(l->net->ring, fd, true);
+        lost(l, "out of memory");
+        return;
+    }
+    int family = cs_addr_family(&l->addr);
+    a->l = l;
+    a->fd = fd;
+    cs_op_init(&a->op, accepted_named);
+    if (family == AF_UNIX) { /* clients of a Unix socket have no name worth a system call */
+        struct cs_addr peer = {.un.sun_family = AF_UNIX, .len = sizeof(sa_family_t)};
+        accepted_queue(a, &peer);
+        return;
+    }
+    l->looking++;
+    cs_ring_peername(l->net->ring, &a->op, fd, family, &a->name);
+}
+
+/* ---- accept ---- */
+
+static bool listener_table_full(const struct cs_listener *l)
+{
+    return l->headroom > 0 && cs_ring_accept_room(l->net->ring) <= l->headroom;
+}
+
+static bool listener_queue_full(struct cs_listener *l)
+{
+    unsigned load = l->waiting_count + l->looking;
+    if (load >= QUEUE_HIGH) {
+        l->full = true;
+    } else if (load < QUEUE_LOW) {
+        l->full = false;
+    }
+    return l->full;
+}
+
+static void listener_pause(struct cs_listener *l, uint64_t ms)
+{
+    cs_timer_set(cs_loop_wheel(l->net->loop), &l->retry, cs_loop_now(l->net->loop) + ms);
+}
+
+/* A full table is looked at from time to time; said when it begins, not at each look. */
+static bool listener_must_wait(struct cs_listener *l)
+{
+    char text[CS_ADDR_TEXT_MAX];
+    if (listener_queue_full(l) || cs_timer_active(&l->retry)) {
+        return true;
+    }
+    if (!listener_table_full(l)) {
+        return false;
+    }
+    if (l->accept.armed) {
+        cs_log_limited(&l->limit, CS_LOG_WARN,
+                       "descriptor table full, accepting paused service=%s addr=%s",
+                       l->origin->service, cs_addr_text(&l->addr, text));
+    }
+    listener_pause(l, TABLE_MS);
+    return true;
+}
+
+static bool accept_error_lasts(int err)
+{
+    return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS;
+}
+
+static void listener_accept_failed(struct cs_listener *l, int err)
+{
+    char text[CS_ADDR_TEXT_MAX];
+    if (err == -ECANCELED) {
+        return;
+    }
+    if (err == -EMFILE || err == -ENFILE) {
+        lost(l, "the descriptor table is full");
+        listener_pause(l, BACKOFF_MS);
+        return;
+    }
+    if (l->errors < ERRORS_MAX) {
+        l->errors++;
+    }
+    if (accept_error_lasts(err) || l->errors == ERRORS_MAX) {
+        cs_log_limited(&l->limit, CS_LOG_ERROR, "accept: %s service=%s addr=%s", cs_err_text(err),
+                       l->origin->service, cs_addr_text(&l->addr, text));
+        listener_pause(l, BACKOFF_MS);
+    }
+}
+
+static void listener_accepted(struct cs_op *op, const struct cs_event *ev)
+{
+    struct cs_listener *l = cs_container_of(op, struct cs_listener, accept);
+    if (ev->res >= 0) {
+        l->errors = 0;
+        listener_admit(l, ev->res);
+    } else {
+        listener_accept_failed(l, ev->res);
+    }
+    listener_update(l);
+}
+
+static void listener_retry(struct cs_timer *t)
+{
+    listener_update(cs_container_of(t, struct cs_listener, retry));
+}
+
+/* ---- closing ---- */
+
+/* Nothing is armed: whoever has connected up to now is let in, then the door is shut. */
+static void listener_empty(struct cs_listener *l)
+{
+    l->state = LISTENER_EMPTYING;
+    for (unsigned i = 0; l->net && i < EMPTY_MAX; i++) {
+        int fd = cs_listen_accept_now(l->fd);
+        if (fd == -ECONNABORTED || fd == -EINTR) {
+            continue;
+        }
+        if (fd < 0) {
+            break;
+        }
+        cs_fd own = cs_ring_adopt(l->net->ring, fd);
+        if (own < 0) {
+            lost(l, "the descriptor table is full");
+            continue;
+        }
+        listener_admit(l, own);
+    }
+    cs_listen_close(l->fd, &l->addr);
+    l->fd = -1;
+}
+
+static struct cs_conn *listener_pop(struct cs_listener *l)
+{
+    struct cs_conn *c = NULL;
+    struct cs_list *node;
+    while (!c && (node = cs_list_first(&l->waiting))) {
+        struct accepted *a = cs_container_of(node, struct accepted, node);
+        cs_list_remove(node);
+        l->waiting_count--;
+        c = cs_pool_get(l->net->conns, a->conn);
+        cs_free(a);
+    }
+    return c;
+}
+
+/* Closed with nobody to take what waits. */
+static void listener_dismiss(struct cs_listener *l)
+{
+    struct cs_conn *c;
+    while ((c = listener_pop(l))) {
+        cs_stream_close(cs_conn_stream(c), CS_CLOSE_GRACEFUL, CS_ESHUTDOWN);
+    }
+}
+
+/* ---- the one decision ---- */
+
+static void listener_update(struct cs_listener *l)
+{
+    bool wanted = l->state == LISTENER_OPEN && !listener_must_wait(l);
+    if (l->accept.armed) {
+        if (!wanted && !l->accept.cancelling) {
+            cs_ring_cancel(l->net->ring, &l->accept);
+        }
+        return;
+    }
+    if (wanted) {
+        cs_ring_accept(l->net->ring, &l->accept, l->fd);
+        return;
+    }
+    if (l->state == LISTENER_STOPPING) {
+        listener_empty(l);
+    }
+    if (l->state == LISTENER_EMPTYING && !l->ready && l->waiting_count > 0) {
+        listener_dismiss(l);
+    }
+    if (listener_over(l)) {
+        listener_kick(l);
+    }
+}
+
+/* ---- the face ---- */
+
+int cs_listener_open(struct cs_listener **out, struct cs_addr *addr,
+                     const struct cs_listen_options *o, const char *service)
+{
+    int err = -ENOMEM;
+    struct cs_listener *l = cs_zalloc(sizeof(*l));
+    if (!l) {
+        return err;
+    }
+    l->origin = origin_create(service);
+    if (!l->origin) {
+        goto free_listener;
+    }
+    err = cs_listen_open(&l->fd, addr, o);
+    if (err) {
+        goto free_origin;
+    }
+    l->addr = *addr;
+    cs_op_init(&l->accept, listener_accepted);
+    cs_list_init(&l->waiting);
+    cs_timer_init(&l->retry, listener_retry);
+    cs_timer_init(&l->kick, listener_kicked);
+    *out = l;
+    return 0;
+
+free_origin:
+    origin_unref(l->origin);
+free_listener:
+    cs_free(l);
+    return err;
+}
+
+void cs_listener_attach(struct cs_listener *l, cs_listener_ready_fn *ready, void *user)
+{
+    l->ready = ready;
+    l->ready_user = user;
+    if (ready && l->waiting_count > 0) {
+        listener_kick(l);
+    }
+    if (!ready && l->state == LISTENER_EMPTYING) {
+        listener_update(l); /* nobody will take the rest */
+    }
+}
+
+void cs_listener_start(struct cs_listener *l, struct cs_net *n)
+{
+    CS_ASSERT(l->state == LISTENER_IDLE);
+    unsigned room = cs_ring_accept_room(n->ring);
+    l->net = n;
+    l->state = LISTENER_OPEN;
+    l->headroom = room == UINT_MAX ? 0 : CS_MAX(CS_MIN(room / 8, (unsigned)HEADROOM_MAX), 1u);
+    listener_update(l);
+}
+
+struct cs_conn *cs_listener_take(struct cs_listener *l)
+{
+    struct cs_conn *c = listener_pop(l);
+    if (l->net) {
+        listener_update(l);
+    }
+    return c;
+}
+
+unsigned cs_listener_waiting(const struct cs_listener *l)
+{
+    return l->waiting_count;
+}
+
+void cs_listener_close(struct cs_listener *l, void (*closed)(void *user), void *user)
+{
+    CS_ASSERT(l->state == LISTENER_IDLE || l->state == LISTENER_OPEN);
+    l->closed = closed;
+    l->closed_user = user;
+    if (l->state == LISTENER_IDLE) {
+        listener_empty(l);
+        listener_free(l);
+        return;
+    }
+    l->state = LISTENER_STOPPING;
+    cs_timer_stop(cs_loop_wheel(l->net->loop), &l->retry);
+    listener_update(l);
+}
+
+const struct cs_addr *cs_listener_addr(const struct cs_listener *l)
+{
+    return &l->addr;
+}
+
+struct cs_origin *cs_listener_origin(struct cs_listener *l)
+{
+    return &l->origin->base;
+}
+
+int cs_listener_rename(struct cs_listener *l, const char *service)
+{
+    char *copy = cs_strdup(service);
+    if (!copy) {
+        return -ENOMEM;
+    }
+    cs_free(l->origin->service);
+    l->origin->service = copy;
+    l->origin->base.service = copy;
+    return 0;
+}

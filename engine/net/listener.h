@@ -1,0 +1,61 @@
+/*
+ * listener - a bound address that outlives the scripts: its socket, the accept op, and the
+ * connections that were accepted but not yet taken. A reload hands it from one owner to the next;
+ * what waits in it moves along.
+ *
+ *   IDLE ──start──▶ ACCEPTING ◀──▶ PAUSED (queue or table full, or out of descriptors: accept is
+ *     │                │             │     cancelled, armed again when there is room)
+ *     │              close         close
+ *     │                ▼             ▼
+ *     │             STOPPING  the accept op's final event is awaited
+ *     │                ▼
+ *     │             EMPTYING  the kernel's queue is accepted, the socket closed; what was accepted
+ *     │                │      waits to be taken
+ *     └────close───────┴────▶ gone: `closed` is called, the listener is freed
+ *
+ * Owns:   the socket, connections nobody has taken yet.
+ * Thread: that of the cell it was started on; before that, any one.
+ */
+#ifndef CS_NET_LISTENER_H
+#define CS_NET_LISTENER_H
+
+#include "net/conn.h"
+
+struct cs_listener;
+
+/* Opens (or fails as bind(2) does). `service` names it in logs and is copied. 0, -ENOMEM or -errno;
+ * -EADDRINUSE is the common one. addr gets the real port. */
+CS_MUST_CHECK int cs_listener_open(struct cs_listener **out, struct cs_addr *addr,
+                                   const struct cs_listen_options *o, const char *service);
+
+/* Called from the loop when connections wait to be taken: once for all that arrived in a turn (take
+ * until NULL, or remember to), and once after attach when some wait already. */
+typedef void cs_listener_ready_fn(void *user);
+
+/* Whom to tell. Nobody (NULL): connections wait. */
+void cs_listener_attach(struct cs_listener *l, cs_listener_ready_fn *ready, void *user);
+
+/* Starts accepting on this cell. Not twice. */
+void cs_listener_start(struct cs_listener *l, struct cs_net *n);
+
+/* The oldest connection that waits, or NULL. It is paused and the caller's to attach to and close.
+ */
+struct cs_conn *cs_listener_take(struct cs_listener *l);
+
+/* Connections that wait to be taken. */
+unsigned cs_listener_waiting(const struct cs_listener *l);
+
+/* Accepts what is already in the kernel's queue, then closes the socket; what was accepted can
+ * still be taken, and `closed` (may be NULL) is called from the loop when none is left and nothing
+ * is armed; the listener is freed before that. While nobody is attached what waits is closed
+ * gracefully. A listener that was never started has no loop: it is freed, and `closed` called,
+ * before this returns. Once only. */
+void cs_listener_close(struct cs_listener *l, void (*closed)(void *user), void *user);
+
+const struct cs_addr *cs_listener_addr(const struct cs_listener *l);
+struct cs_origin *cs_listener_origin(struct cs_listener *l);
+
+/* The name in logs from now on (a reload may move an address to another service). 0 or -ENOMEM. */
+CS_MUST_CHECK int cs_listener_rename(struct cs_listener *l, const char *service);
+
+#endif
