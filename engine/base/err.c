@@ -44,7 +44,7 @@ const char *cs_err_name(int err)
     return name != NULL ? name : "EUNKNOWN";
 }
 
-/* The C library's sentence as a phrase: "Connection refused" loses its capital, "RPC ..." does
+/* The C library's sentence as a phrase: "Connection refused" loses its capital, "RFS ..." does
  * not. */
 static const char *err_errno_text(int number)
 {
