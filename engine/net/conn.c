@@ -1,0 +1,780 @@
+/*
+ * conn - the bottom stream. Each section below is one concern: reading, writing, closing in three
+ * steps, connecting, the loop's phases. State changes happen in set_state only.
+ */
+#include "net/conn.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/uio.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+enum state { CONNECTING, OPEN, FLUSHING, DRAINING, STOPPING, CLOSED };
+
+/* Reads of this many bytes and more count as full; so many in a row change the buffer group. */
+#define BULK_AFTER 2
+#define SMALL_AFTER 4
+
+struct deadline {
+    struct cs_timer timer;
+    struct cs_conn *conn;
+};
+
+/* Who waits for the connect; only in state CONNECTING, when there is no output yet. */
+struct dialling {
+    cs_conn_connected_fn *connected;
+    void *user;
+};
+
+struct cs_conn {
+    struct cs_stream stream;
+    struct cs_net *net;
+    cs_fd fd;
+    enum state state;
+    union {
+        struct cs_chain out; /* given to write, not yet taken by the kernel */
+        struct dialling dialling;
+    };
+    struct cs_op recv, send, ctl; /* ctl: connect, later poll for a hang-up */
+    uint64_t bytes_in, bytes_out;
+    struct deadline *deadline; /* of flushing and draining; made when needed */
+    struct cs_conn *dirty_next, *lent_next;
+    struct cs_list node; /* in net->starved or net->buried */
+    struct cs_origin *origin;
+    struct sockaddr_in6 peer; /* sin6_family 0: unknown */
+    uint32_t start_s;         /* seconds of the loop's clock */
+    int why;                  /* reason given to close */
+    uint8_t streak;           /* reads in a row that speak for the other buffer group */
+    bool want : 1;            /* resumed */
+    bool bulk : 1;            /* reads into the large buffers */
+    bool dirty : 1, lent : 1, starved : 1; /* in that list of net */
+    bool full : 1;            /* output passed the high mark: on_room is owed */
+    bool shut : 1;            /* the write side is to be ended when the output is sent */
+    bool shut_done : 1;
+    bool reset : 1;           /* close with RST */
+};
+
+static const struct cs_stream_ops conn_ops;
+
+static const char *const state_names[] = {"connecting", "open",     "flushing",
+                                          "draining",   "stopping", "closed"};
+
+static void set_state(struct cs_conn *c, enum state to)
+{
+    CS_ASSERT(to > c->state);
+    c->state = to;
+}
+
+/* ---- small things ---- */
+
+size_t cs_conn_size(void)
+{
+    return sizeof(struct cs_conn);
+}
+
+struct cs_stream *cs_conn_stream(struct cs_conn *c)
+{
+    return &c->stream;
+}
+
+struct cs_conn *cs_conn_of(struct cs_stream *bottom)
+{
+    CS_ASSERT(bottom->ops == &conn_ops);
+    return cs_container_of(bottom, struct cs_conn, stream);
+}
+
+static struct cs_conn *of(const struct cs_stream *s)
+{
+    return cs_container_of(s, struct cs_conn, stream);
+}
+
+uint64_t cs_conn_bytes_in(const struct cs_conn *c)
+{
+    return c->bytes_in;
+}
+
+uint64_t cs_conn_bytes_out(const struct cs_conn *c)
+{
+    return c->bytes_out;
+}
+
+struct cs_origin *cs_conn_origin(const struct cs_conn *c)
+{
+    return c->origin;
+}
+
+const char *cs_conn_state_name(const struct cs_conn *c)
+{
+    return state_names[c->state];
+}
+
+int cs_conn_setsockopt(struct cs_conn *c, int level, int name, const void *value, socklen_t len)
+{
+    return c->state == OPEN ? cs_ring_setsockopt(c->net->ring, c->fd, level, name, value, len)
+                            : CS_ECLOSED;
+}
+
+int cs_conn_sockname(struct cs_conn *c, struct cs_addr *out)
+{
+    return c->state == OPEN ? cs_ring_name(c->net->ring, c->fd, false, out) : CS_ECLOSED;
+}
+
+int cs_conn_peername(const struct cs_conn *c, struct cs_addr *out)
+{
+    if (c->peer.sin6_family != 0) {
+        cs_addr_from_sockaddr(out, (const struct sockaddr *)&c->peer, sizeof(c->peer));
+        return 0;
+    }
+    return c->state == OPEN ? cs_ring_name(c->net->ring, c->fd, true, out) : CS_ECLOSED;
+}
+
+static void remember_peer(struct cs_conn *c, const struct cs_addr *peer)
+{
+    if (peer && cs_addr_family(peer) == AF_INET) {
+        memcpy(&c->peer, &peer->v4, sizeof(peer->v4));
+    } else if (peer && cs_addr_family(peer) == AF_INET6) {
+        c->peer = peer->v6;
+    }
+}
+
+/* ---- deadlines ---- */
+
+static void stop(struct cs_conn *c);
+
+static void deadline_passed(struct cs_timer *t)
+{
+    struct cs_conn *c = cs_container_of(t, struct deadline, timer)->conn;
+    /* What could not be delivered in time is dropped; a silent peer after our end is an ordinary
+     * close. */
+    c->reset = c->state == FLUSHING;
+    if (c->state == FLUSHING && c->why == 0) {
+        c->why = CS_ETIMEOUT;
+    }
+    stop(c);
+}
+
+static CS_MUST_CHECK int deadline_set(struct cs_conn *c, uint32_t ms)
+{
+    if (!c->deadline) {
+        c->deadline = cs_alloc(sizeof(*c->deadline));
+        if (!c->deadline) {
+            return -ENOMEM;
+        }
+        c->deadline->conn = c;
+        cs_timer_init(&c->deadline->timer, deadline_passed);
+    }
+    cs_timer_set(cs_loop_wheel(c->net->loop), &c->deadline->timer,
+                 cs_loop_now(c->net->loop) + ms);
+    return 0;
+}
+
+static void deadline_drop(struct cs_conn *c)
+{
+    if (c->deadline) {
+        cs_timer_stop(cs_loop_wheel(c->net->loop), &c->deadline->timer);
+        cs_free(c->deadline);
+        c->deadline = NULL;
+    }
+}
+
+/* ---- events up ---- */
+
+/* The connection broke: nothing more comes in or goes out; the user still has to close. */
+static void broken(struct cs_conn *c, int err)
+{
+    if (c->state > OPEN) {
+        stop(c);
+        return;
+    }
+    if (c->stream.err == 0) {
+        c->stream.err = err;
+    }
+    c->stream.eof = true;
+    c->full = false;
+    if (!c->send.armed) {
+        cs_chain_clear(&c->out);
+    }
+    if (c->stream.user_ops) {
+        c->stream.user_ops->on_eof(c->stream.user, &c->stream, c->stream.err);
+    }
+}
+
+static void room_again(struct cs_conn *c)
+{
+    if (c->full && c->out.len < c->net->config.out_low) {
+        c->full = false;
+        if (c->state == OPEN && c->stream.user_ops) {
+            c->stream.user_ops->on_room(c->stream.user, &c->stream);
+        }
+    }
+}
+
+/* ---- reading ---- */
+
+static void starve(struct cs_conn *c)
+{
+    c->net->count.enobufs++;
+    c->bulk = false; /* the small group has more buffers */
+    c->streak = 0;
+    if (!c->starved) {
+        c->starved = true;
+        cs_list_append(&c->net->starved, &c->node);
+    }
+}
+
+/* Whether the socket should be read now. While closing, input is read to be thrown away. */
+static bool hungry(const struct cs_conn *c)
+{
+    if (c->stream.eof || c->starved) {
+        return false;
+    }
+    return c->state == OPEN ? c->want && c->stream.in.len < c->net->config.in_high
+                            : c->state == FLUSHING || c->state == DRAINING;
+}
+
+static void read_on(struct cs_conn *c)
+{
+    if (!c->recv.armed && hungry(c)) {
+        cs_ring_recv(c->net->ring, &c->recv, c->fd, c->bulk ? CS_RING_BULK : CS_RING_SMALL);
+    }
+}
+
+static void read_off(struct cs_conn *c)
+{
+    if (c->recv.armed && !c->recv.cancelling) {
+        c->net->count.cancels++;
+        cs_ring_cancel(c->net->ring, &c->recv);
+    }
+}
+
+/* Many full reads move to the large buffers, many small ones back. */
+static void choose_group(struct cs_conn *c, size_t len, size_t full)
+{
+    bool other = c->bulk ? len < full : len >= full;
+    c->streak = (uint8_t)(other ? c->streak + 1 : 0);
+    if (c->streak >= (c->bulk ? SMALL_AFTER : BULK_AFTER)) {
+        c->bulk = !c->bulk;
+        c->streak = 0;
+        read_off(c); /* armed again, for the other group, by the final event */
+    }
+}
+
+static void input(struct cs_conn *c, struct cs_slice *slice)
+{
+    size_t len = slice->len;
+    c->bytes_in += len;
+    c->net->count.bytes_in += len;
+    if (c->state != OPEN || c->stream.err) {
+        cs_slice_release(slice);
+        return;
+    }
+    cs_chain_push(&c->stream.in, slice);
+    if (!c->lent) {
+        c->lent = true;
+        c->lent_next = c->net->lent;
+        c->net->lent = c;
+    }
+    choose_group(c, len, c->net->small_size);
+    if (c->stream.user_ops) {
+        c->stream.user_ops->on_input(c->stream.user, &c->stream);
+    }
+    if (c->state == OPEN && c->stream.in.len >= c->net->config.in_high) {
+        read_off(c);
+    }
+}
+
+static void end_of_input(struct cs_conn *c)
+{
+    if (c->stream.eof) {
+        return;
+    }
+    c->stream.eof = true;
+    if (c->state == DRAINING) {
+        stop(c);
+    } else if (c->state == OPEN && c->stream.user_ops) {
+        c->stream.user_ops->on_eof(c->stream.user, &c->stream, 0);
+    }
+}
+
+static void join(struct cs_conn *c);
+
+static void recv_done(struct cs_op *op, const struct cs_event *ev)
+{
+    struct cs_conn *c = cs_container_of(op, struct cs_conn, recv);
+    if (ev->slice) {
+        input(c, ev->slice);
+    } else if (ev->res == 0) {
+        end_of_input(c);
+    } else if (ev->res == -ENOBUFS) {
+        starve(c);
+    } else if (ev->res != -ECANCELED && ev->res != -EINTR && ev->res != -EAGAIN) {
+        broken(c, ev->res);
+    }
+    if (!ev->more) {
+        read_on(c);
+        join(c);
+    }
+}
+
+static int conn_consume(struct cs_stream *s, size_t n, struct cs_chain *into)
+{
+    struct cs_conn *c = of(s);
+    if (!into) {
+        cs_chain_drop(&s->in, n);
+    } else {
+        int err = cs_chain_move(into, &s->in, n);
+        if (err < 0) {
+            return err;
+        }
+    }
+    if (s->in.len < c->net->config.in_low) {
+        read_on(c);
+    }
+    return 0;
+}
+
+static void conn_pause(struct cs_stream *s)
+{
+    struct cs_conn *c = of(s);
+    c->want = false;
+    if (c->state == OPEN) {
+        read_off(c);
+    }
+}
+
+static void conn_resume(struct cs_stream *s)
+{
+    struct cs_conn *c = of(s);
+    c->want = true;
+    if (c->state == OPEN) {
+        cs_ring_cancel(c->net->ring, &c->ctl); /* a watch is no longer needed */
+        read_on(c);
+    }
+}
+
+/* ---- watching for a hang-up while paused ---- */
+
+static void watch_done(struct cs_op *op, const struct cs_event *ev)
+{
+    struct cs_conn *c = cs_container_of(op, struct cs_conn, ctl);
+    /* POLLHUP alone means that both sides have ended: what was sent before can still be read. */
+    if (c->state == OPEN && ev->res > 0 && (ev->res & POLLERR)) {
+        broken(c, -ECONNRESET);
+    }
+    join(c);
+}
+
+void cs_conn_watch(struct cs_conn *c)
+{
+    if (c->state == OPEN && !c->ctl.armed && !c->stream.eof) {
+        cs_op_init(&c->ctl, watch_done);
+        cs_ring_poll(c->net->ring, &c->ctl, c->fd, 0);
+    }
+}
+
+/* ---- writing ---- */
+
+static void mark_dirty(struct cs_conn *c)
+{
+    if (!c->dirty) {
+        c->dirty = true;
+        c->dirty_next = c->net->dirty;
+        c->net->dirty = c;
+    }
+}
+
+/* A slice of the ring's may stay in the output only while the ring can spare it. */
+static int give_back_if_scarce(struct cs_chain *data)
+{
+    for (struct cs_slice *s = data->head; s; s = s->next) {
+        if (cs_slice_is_lent(s) && !cs_ring_may_keep(s)) {
+            return cs_chain_own(data);
+        }
+    }
+    return 0;
+}
+
+static int conn_write(struct cs_stream *s, struct cs_chain *data)
+{
+    struct cs_conn *c = of(s);
+    int err = s->err;
+    if (err == 0 && (c->state != OPEN || c->shut)) {
+        err = c->state == CONNECTING ? CS_ESTATE : CS_ECLOSED;
+    }
+    if (err == 0) {
+        err = give_back_if_scarce(data);
+    }
+    if (err < 0) {
+        cs_chain_clear(data);
+        return err;
+    }
+    cs_chain_move_all(&c->out, data);
+    c->full = c->full || c->out.len >= c->net->config.out_high;
+    mark_dirty(c);
+    return 0;
+}
+
+static size_t conn_room(const struct cs_stream *s)
+{
+    const struct cs_conn *c = of(s);
+    size_t high = c->net->config.out_high;
+    return c->state == OPEN && c->out.len < high ? high - c->out.len : 0;
+}
+
+static void end_write_side(struct cs_conn *c)
+{
+    if (c->shut_done) {
+        return;
+    }
+    c->shut_done = true;
+    int err = cs_ring_shutdown(c->net->ring, c->fd);
+    if (err < 0) {
+        broken(c, err);
+    }
+}
+
+/* All output is with the kernel: what waited for that goes on. */
+static void flushed(struct cs_conn *c)
+{
+    if (c->state == OPEN && c->shut) {
+        end_write_side(c);
+    } else if (c->state == FLUSHING && c->stream.eof) {
+        stop(c); /* closing ends our side; the peer's is over already */
+    } else if (c->state == FLUSHING) {
+        set_state(c, DRAINING);
+        if (deadline_set(c, c->net->config.drain_ms) < 0) {
+            stop(c);
+            return;
+        }
+        end_write_side(c);
+    }
+}
+
+static void send_done(struct cs_op *op, const struct cs_event *ev)
+{
+    struct cs_conn *c = cs_container_of(op, struct cs_conn, send);
+    if (ev->res > 0) {
+        c->bytes_out += (unsigned)ev->res;
+        c->net->count.bytes_out += (unsigned)ev->res;
+        cs_chain_drop(&c->out, (size_t)ev->res);
+        if (c->state == FLUSHING && c->deadline) {
+            cs_timer_touch(&c->deadline->timer,
+                           cs_loop_now(c->net->loop) + c->net->config.flush_ms);
+        }
+    } else if (ev->res != -ECANCELED && ev->res != -EINTR && ev->res != -EAGAIN) {
+        broken(c, ev->res);
+    }
+    if (c->stream.err) {
+        cs_chain_clear(&c->out);
+    }
+    if (c->state < DRAINING) {
+        mark_dirty(c);
+        room_again(c);
+    }
+    join(c);
+}
+
+static void conn_shutdown(struct cs_stream *s)
+{
+    struct cs_conn *c = of(s);
+    if (c->state == OPEN && !c->shut && s->err == 0) {
+        c->shut = true;
+        mark_dirty(c); /* the write phase sees that there is nothing left to send */
+    }
+}
+
+static void write_some(struct cs_conn *c)
+{
+    if (c->state != OPEN && c->state != FLUSHING) {
+        return;
+    }
+    if (c->send.armed || c->stream.err) {
+        return;
+    }
+    if (c->out.len == 0) {
+        flushed(c);
+        return;
+    }
+    struct iovec iov[CS_RING_IOV_MAX];
+    unsigned n = cs_chain_iov(&c->out, iov, CS_RING_IOV_MAX);
+    cs_ring_send(c->net->ring, &c->send, c->fd, iov, n);
+}
+
+bool cs_conn_phase_write(void *arg)
+{
+    struct cs_net *n = arg;
+    while (n->dirty) {
+        struct cs_conn *c = n->dirty;
+        n->dirty = c->dirty_next;
+        c->dirty = false;
+        write_some(c);
+    }
+    return false;
+}
+
+/* ---- closing in three steps ---- */
+
+static void unstarve(struct cs_conn *c)
+{
+    if (c->starved) {
+        c->starved = false;
+        cs_list_remove(&c->node);
+    }
+}
+
+/* Step 1: nothing new is started and everything armed is cancelled. */
+static void stop(struct cs_conn *c)
+{
+    if (c->state >= STOPPING) {
+        return;
+    }
+    set_state(c, STOPPING);
+    deadline_drop(c);
+    unstarve(c);
+    cs_ring_cancel(c->net->ring, &c->recv);
+    cs_ring_cancel(c->net->ring, &c->send);
+    cs_ring_cancel(c->net->ring, &c->ctl);
+    join(c);
+}
+
+static const char *reason(const struct cs_conn *c)
+{
+    if (c->why) {
+        return cs_err_name(c->why);
+    }
+    if (c->stream.err) {
+        return cs_err_name(c->stream.err);
+    }
+    return c->stream.eof ? "peer closed" : "closed";
+}
+
+static void log_end(const struct cs_conn *c)
+{
+    struct cs_addr peer;
+    char text[CS_ADDR_TEXT_MAX] = "-";
+    if (!c->net->config.log_connections || !cs_log_enabled(CS_LOG_INFO)) {
+        return;
+    }
+    if (c->peer.sin6_family != 0 && cs_conn_peername(c, &peer) == 0) {
+        cs_addr_text(&peer, text);
+    }
+    cs_log(CS_LOG_INFO, "connection closed service=%s peer=%s in=%llu out=%llu seconds=%llu "
+                        "reason=\"%s\"",
+           c->origin->service, text, (unsigned long long)c->bytes_in,
+           (unsigned long long)c->bytes_out,
+           (unsigned long long)(cs_loop_now(c->net->loop) / 1000 - c->start_s), reason(c));
+}
+
+/* Steps 2 and 3: once no op is armed the descriptor is closed; the bury phase tells the user. */
+static void join(struct cs_conn *c)
+{
+    if (c->state != STOPPING || c->recv.armed || c->send.armed || c->ctl.armed) {
+        return;
+    }
+    if (c->fd != CS_FD_NONE) {
+        cs_ring_close(c->net->ring, c->fd, c->reset);
+    }
+    set_state(c, CLOSED);
+    cs_chain_clear(&c->out);
+    cs_chain_clear(&c->stream.in);
+    c->net->count.closed++;
+    if (c->origin) {
+        log_end(c);
+        c->origin->open--;
+        cs_origin_unref(c->origin);
+        c->origin = NULL;
+    }
+    cs_list_append(&c->net->buried, &c->node);
+}
+
+static void close_open(struct cs_conn *c, enum cs_close_how how)
+{
+    cs_chain_clear(&c->stream.in);
+    if (how == CS_CLOSE_ABORT || c->stream.err) {
+        c->reset = true;
+        stop(c);
+        return;
+    }
+    set_state(c, FLUSHING);
+    if (c->out.len == 0 && !c->send.armed && c->stream.eof) {
+        stop(c);
+    } else if (deadline_set(c, c->net->config.flush_ms) < 0) {
+        stop(c);
+    } else {
+        mark_dirty(c);
+        read_on(c);
+    }
+}
+
+static void conn_close(struct cs_stream *s, enum cs_close_how how, int why)
+{
+    struct cs_conn *c = of(s);
+    if (c->state >= STOPPING) {
+        return;
+    }
+    if (c->state <= OPEN) {
+        c->why = why;
+    }
+    if (c->state == OPEN) {
+        close_open(c, how);
+    } else if (c->state == CONNECTING) {
+        c->out = (struct cs_chain){0}; /* nobody waits for the connect any more */
+        stop(c);
+    } else if (how == CS_CLOSE_ABORT) {
+        c->reset = true;
+        stop(c);
+    }
+}
+
+static struct cs_stream *conn_lower(const struct cs_stream *s)
+{
+    (void)s;
+    return NULL;
+}
+
+static const struct cs_stream_ops conn_ops = {
+    .kind = "tcp",
+    .write = conn_write,
+    .consume = conn_consume,
+    .pause = conn_pause,
+    .resume = conn_resume,
+    .shutdown = conn_shutdown,
+    .close = conn_close,
+    .room = conn_room,
+    .lower = conn_lower,
+};
+
+/* ---- the bury phase ---- */
+
+/* Whatever nobody consumed this turn is copied, so that the ring has its buffers back. */
+static bool return_lent(struct cs_net *n)
+{
+    struct cs_conn *c = n->lent;
+    n->lent = NULL;
+    for (struct cs_conn *next; c; c = next) {
+        next = c->lent_next;
+        c->lent = false;
+        if (c->stream.in.len > 0 && cs_chain_own(&c->stream.in) < 0) {
+            broken(c, -ENOMEM);
+            cs_chain_clear(&c->stream.in);
+        }
+    }
+    return false;
+}
+
+static bool bury(struct cs_net *n)
+{
+    bool told = false;
+    struct cs_list *l;
+    while ((l = cs_list_first(&n->buried))) {
+        struct cs_conn *c = cs_container_of(l, struct cs_conn, node);
+        cs_list_remove(l);
+        if (c->stream.user_ops) {
+            told = true;
+            c->stream.user_ops->on_closed(c->stream.user, &c->stream);
+        }
+        cs_pool_free(n->conns, c);
+    }
+    return told;
+}
+
+static void feed_starved(struct cs_net *n)
+{
+    unsigned free = cs_ring_buffers_free(n->ring, CS_RING_SMALL);
+    struct cs_list *l;
+    while (free > 0 && (l = cs_list_first(&n->starved))) {
+        struct cs_conn *c = cs_container_of(l, struct cs_conn, node);
+        unstarve(c);
+        read_on(c);
+        free--;
+    }
+}
+
+bool cs_conn_phase_bury(void *arg)
+{
+    struct cs_net *n = arg;
+    return_lent(n);
+    bool told = bury(n);
+    feed_starved(n);
+    return told || n->dirty != NULL;
+}
+
+/* ---- beginnings ---- */
+
+static struct cs_conn *create(struct cs_net *n, enum state state)
+{
+    struct cs_conn *c = cs_pool_alloc(n->conns);
+    if (!c) {
+        return NULL;
+    }
+    c->stream.ops = &conn_ops;
+    c->net = n;
+    c->fd = CS_FD_NONE;
+    c->state = state;
+    c->start_s = (uint32_t)(cs_loop_now(n->loop) / 1000);
+    cs_op_init(&c->recv, recv_done);
+    cs_op_init(&c->send, send_done);
+    cs_list_init(&c->node);
+    return c;
+}
+
+void cs_origin_unref(struct cs_origin *o)
+{
+    CS_ASSERT(o->refs > 0);
+    if (--o->refs == 0) {
+        o->free(o);
+    }
+}
+
+struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr *peer,
+                               struct cs_origin *origin)
+{
+    struct cs_conn *c = create(n, OPEN);
+    if (!c) {
+        return NULL;
+    }
+    c->fd = fd;
+    cs_op_init(&c->ctl, watch_done);
+    remember_peer(c, peer);
+    if (origin) {
+        c->origin = origin;
+        origin->refs++;
+        origin->open++;
+    }
+    n->count.accepted++;
+    return c;
+}
+
+static void connect_done(struct cs_op *op, const struct cs_event *ev)
+{
+    struct cs_conn *c = cs_container_of(op, struct cs_conn, ctl);
+    if (c->state == CONNECTING) {
+        struct dialling d = c->dialling;
+        if (ev->res == 0) {
+            c->out = (struct cs_chain){0};
+            set_state(c, OPEN);
+            cs_op_init(&c->ctl, watch_done);
+            c->net->count.connected++;
+        }
+        d.connected(d.user, c, ev->res);
+    }
+    join(c);
+}
+
+struct cs_conn *cs_conn_dial(struct cs_net *n, const struct cs_addr *remote,
+                             const struct cs_addr *local, cs_conn_connected_fn *connected,
+                             void *user)
+{
+    struct cs_conn *c = create(n, CONNECTING);
+    if (!c) {
+        return NULL;
+    }
+    cs_op_init(&c->ctl, connect_done);
+    c->dialling = (struct dialling){connected, user};
+    remember_peer(c, remote);
+    cs_ring_connect(n->ring, &c->ctl, &c->fd, remote, local);
+    return c;
+}

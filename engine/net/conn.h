@@ -1,0 +1,80 @@
+/*
+ * conn - the bottom stream: one socket and everything the kernel may still be doing with it.
+ *
+ *   CONNECTING ──▶ OPEN ──close──▶ FLUSHING ──sent──▶ DRAINING ──peer's end──▶ STOPPING ──▶ CLOSED
+ *        │           │                │ deadline          │ deadline              ▲ no op armed
+ *        └───────────┴── abort ───────┴───────────────────┴───────────────────────┘
+ *
+ * CONNECTING  the connect op is armed; cs_conn_on_connected follows, once
+ * OPEN        reads while resumed and below the read-ahead mark; writes in the write phase
+ * FLUSHING    closed by its user with output left; input is thrown away
+ * DRAINING    the write side has been ended; input is thrown away until the peer ends its side, so
+ *             that closing with unread input does not destroy what was sent (RFC 2525, 2.17)
+ * STOPPING    every armed op is being cancelled; joined when none is armed
+ * CLOSED      the descriptor is closed, on_closed has been called; freed in the bury phase
+ *
+ * Owns:   the descriptor, its ops, its input and output.
+ * Thread: its cell's.
+ */
+#ifndef CS_NET_CONN_H
+#define CS_NET_CONN_H
+
+#include "net/net.h"
+#include "net/stream.h"
+
+struct cs_conn;
+
+/* For the log line at the end and for counting: what accepted the connection. Outlives it (counted
+ * reference). */
+struct cs_origin {
+    const char *service; /* name for the log */
+    unsigned refs;       /* connections that point here, plus one of the owner */
+    unsigned open;       /* connections open now */
+    void (*free)(struct cs_origin *o);
+};
+
+/* Drops one reference; the last one frees. */
+void cs_origin_unref(struct cs_origin *o);
+
+/* Adopts a descriptor that is connected. peer may be NULL (unknown). origin: may be NULL; gets a
+ * reference. NULL when out of memory: the caller still has the descriptor. */
+CS_MUST_CHECK struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd,
+                                             const struct cs_addr *peer, struct cs_origin *origin);
+
+/* Called once from the loop: err 0, or why it failed (then close the stream). */
+typedef void cs_conn_connected_fn(void *user, struct cs_conn *c, int err);
+
+/* Starts connecting; timeout is the caller's (close the stream to give up). NULL when out of
+ * memory. */
+CS_MUST_CHECK struct cs_conn *cs_conn_dial(struct cs_net *n, const struct cs_addr *remote,
+                                           const struct cs_addr *local,
+                                           cs_conn_connected_fn *connected, void *user);
+
+struct cs_stream *cs_conn_stream(struct cs_conn *c);
+
+/* The conn of a bottom stream (cs_stream_bottom). */
+struct cs_conn *cs_conn_of(struct cs_stream *bottom);
+
+/* Wakes the user with on_eof when the peer resets although nothing is being read (paused with unread
+ * input). Called while paused; ends at the next resume. */
+void cs_conn_watch(struct cs_conn *c);
+
+/* 0 or -errno; CS_ECLOSED when it is no longer open. */
+CS_MUST_CHECK int cs_conn_setsockopt(struct cs_conn *c, int level, int name, const void *value,
+                                     socklen_t len);
+CS_MUST_CHECK int cs_conn_peername(const struct cs_conn *c, struct cs_addr *out);
+CS_MUST_CHECK int cs_conn_sockname(struct cs_conn *c, struct cs_addr *out);
+
+uint64_t cs_conn_bytes_in(const struct cs_conn *c);
+uint64_t cs_conn_bytes_out(const struct cs_conn *c);
+struct cs_origin *cs_conn_origin(const struct cs_conn *c);
+
+/* "open", "draining" ... for status listings. */
+const char *cs_conn_state_name(const struct cs_conn *c);
+
+/* For net.c: the loop's phases 6 and 7 (arg is the cs_net), and the size of a conn in the pool. */
+bool cs_conn_phase_write(void *arg);
+bool cs_conn_phase_bury(void *arg);
+size_t cs_conn_size(void);
+
+#endif

@@ -1,0 +1,63 @@
+/* net - what all sockets of one cell share. */
+#include "net/net.h"
+
+#include <errno.h>
+
+#include "base/assert.h"
+#include "net/conn.h"
+#include "net/resolve.h"
+
+void cs_net_config_default(struct cs_net_config *config)
+{
+    *config = (struct cs_net_config){
+        .out_high = 128 * 1024,
+        .out_low = 32 * 1024,
+        .in_high = 128 * 1024,
+        .in_low = 32 * 1024,
+        .flush_ms = 30000,
+        .drain_ms = 2000,
+        .log_connections = true,
+    };
+}
+
+int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_config *config)
+{
+    *n = (struct cs_net){.loop = loop, .ring = cs_loop_ring(loop), .config = *config};
+    n->small_size = cs_ring_buffer_size(n->ring, CS_RING_SMALL);
+    cs_list_init(&n->starved);
+    cs_list_init(&n->buried);
+    n->conns = cs_pool_create(cs_conn_size());
+    if (!n->conns) {
+        return -ENOMEM;
+    }
+    int err = cs_resolver_create(&n->resolver, n);
+    if (err < 0) {
+        cs_pool_destroy(n->conns);
+        return err;
+    }
+    cs_loop_set_phase(loop, CS_PHASE_WRITE, cs_conn_phase_write, n);
+    cs_loop_set_phase(loop, CS_PHASE_BURY, cs_conn_phase_bury, n);
+    return 0;
+}
+
+void cs_net_finish(struct cs_net *n)
+{
+    CS_ASSERT(cs_net_idle(n));
+    cs_loop_set_phase(n->loop, CS_PHASE_WRITE, NULL, NULL);
+    cs_loop_set_phase(n->loop, CS_PHASE_BURY, NULL, NULL);
+    cs_resolver_destroy(n->resolver);
+    cs_pool_destroy(n->conns);
+}
+
+void cs_net_abort_all(struct cs_net *n, int why)
+{
+    struct cs_conn *c = NULL;
+    while ((c = cs_pool_next(n->conns, c))) {
+        cs_stream_close(cs_conn_stream(c), CS_CLOSE_ABORT, why);
+    }
+}
+
+bool cs_net_idle(const struct cs_net *n)
+{
+    return cs_pool_count(n->conns) == 0 && cs_resolver_idle(n->resolver);
+}

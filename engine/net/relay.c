@@ -1,0 +1,259 @@
+/* relay - joins two streams in C; see relay.h for the picture. */
+#include "net/relay.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "net/conn.h"
+
+struct side {
+    struct cs_stream *stream; /* NULL once closed */
+    uint64_t bytes;           /* taken from it and given to the other */
+    bool ended;               /* it will send no more */
+    bool paused;              /* because the other is full */
+};
+
+struct cs_relay {
+    struct cs_net *net;
+    struct side side[2];
+    struct cs_timer quiet; /* idle, or linger once one side has ended */
+    uint32_t idle_ms, linger_ms;
+    bool ending; /* both streams are being closed */
+    struct cs_relay_result result;
+    cs_relay_done_fn *done;
+    void *user;
+};
+
+void cs_relay_options_default(struct cs_relay_options *o)
+{
+    *o = (struct cs_relay_options){.idle_ms = 0, .linger_ms = 30000};
+}
+
+static enum cs_relay_side side_of(const struct cs_relay *r, const struct cs_stream *s)
+{
+    return s == r->side[CS_RELAY_A].stream ? CS_RELAY_A : CS_RELAY_B;
+}
+
+/* ---- the end ---- */
+
+static void end(struct cs_relay *r, enum cs_close_how how, int err)
+{
+    if (r->ending) {
+        return;
+    }
+    r->ending = true;
+    r->result.err = err;
+    cs_timer_stop(cs_loop_wheel(r->net->loop), &r->quiet);
+    for (unsigned i = 0; i < 2; i++) {
+        cs_stream_close(r->side[i].stream, how, err);
+    }
+}
+
+static void finish(struct cs_relay *r)
+{
+    if (r->done) {
+        r->result.bytes[0] = r->side[0].bytes;
+        r->result.bytes[1] = r->side[1].bytes;
+        r->done(r->user, &r->result);
+    }
+    cs_free(r);
+}
+
+static void blame(struct cs_relay *r, enum cs_relay_side who)
+{
+    if (r->result.first == CS_RELAY_NOBODY) {
+        r->result.first = who;
+    }
+}
+
+/* ---- quiet times ---- */
+
+static uint32_t quiet_limit(const struct cs_relay *r)
+{
+    bool half = r->side[0].ended || r->side[1].ended;
+    if (!half || r->linger_ms == 0) {
+        return r->idle_ms;
+    }
+    return r->idle_ms ? CS_MIN(r->idle_ms, r->linger_ms) : r->linger_ms;
+}
+
+static void start_quiet(struct cs_relay *r)
+{
+    uint32_t limit = quiet_limit(r);
+    if (limit) {
+        cs_timer_set(cs_loop_wheel(r->net->loop), &r->quiet, cs_loop_now(r->net->loop) + limit);
+    }
+}
+
+static void moved(struct cs_relay *r)
+{
+    if (cs_timer_active(&r->quiet)) {
+        cs_timer_touch(&r->quiet, cs_loop_now(r->net->loop) + quiet_limit(r));
+    }
+}
+
+static void too_quiet(struct cs_timer *t)
+{
+    struct cs_relay *r = cs_container_of(t, struct cs_relay, quiet);
+    bool half = r->side[0].ended || r->side[1].ended;
+    end(r, CS_CLOSE_GRACEFUL, half ? CS_ELINGER : CS_EIDLE);
+}
+
+/* ---- moving bytes ---- */
+
+static void hold(struct side *from)
+{
+    from->paused = true;
+    cs_stream_pause(from->stream);
+    struct cs_stream *bottom = cs_stream_bottom(from->stream);
+    cs_conn_watch(cs_conn_of(bottom));
+}
+
+/* Everything `who` has sent goes to the other side. */
+static void pump(struct cs_relay *r, enum cs_relay_side who)
+{
+    struct side *from = &r->side[who], *to = &r->side[!who];
+    struct cs_chain data = {0};
+    size_t n = from->stream->in.len;
+    if (n == 0 || r->ending) {
+        return;
+    }
+    int err = cs_stream_consume(from->stream, n, &data);
+    if (err == 0) {
+        err = cs_stream_write(to->stream, &data);
+    }
+    if (err < 0) {
+        blame(r, !who);
+        end(r, CS_CLOSE_ABORT, err);
+        return;
+    }
+    from->bytes += n;
+    moved(r);
+    if (!from->paused && cs_stream_room(to->stream) == 0) {
+        hold(from);
+    }
+}
+
+static void on_input(void *user, struct cs_stream *s)
+{
+    struct cs_relay *r = user;
+    pump(r, side_of(r, s));
+}
+
+static void on_room(void *user, struct cs_stream *s)
+{
+    struct cs_relay *r = user;
+    struct side *from = &r->side[!side_of(r, s)];
+    moved(r);
+    if (from->paused && !r->ending) {
+        from->paused = false;
+        cs_stream_resume(from->stream);
+    }
+}
+
+/* One direction is over: tell the other side, unless that was over too. */
+static void half_end(struct cs_relay *r, enum cs_relay_side who)
+{
+    blame(r, who);
+    r->side[who].ended = true;
+    if (r->side[!who].ended) {
+        end(r, CS_CLOSE_GRACEFUL, 0);
+        return;
+    }
+    cs_stream_shutdown(r->side[!who].stream);
+    start_quiet(r);
+}
+
+static void on_eof(void *user, struct cs_stream *s, int err)
+{
+    struct cs_relay *r = user;
+    if (r->ending) {
+        return;
+    }
+    if (err == 0) {
+        half_end(r, side_of(r, s));
+    } else {
+        blame(r, side_of(r, s));
+        end(r, CS_CLOSE_ABORT, err);
+    }
+}
+
+static void on_closed(void *user, struct cs_stream *s)
+{
+    struct cs_relay *r = user;
+    r->side[side_of(r, s)].stream = NULL;
+    if (!r->side[0].stream && !r->side[1].stream) {
+        finish(r);
+    } else if (!r->ending) { /* somebody above the relay aborted this one (a server that stops) */
+        r->ending = true;
+        r->result.err = CS_ECLOSED;
+        cs_timer_stop(cs_loop_wheel(r->net->loop), &r->quiet);
+        cs_stream_close(r->side[r->side[0].stream ? 0 : 1].stream, CS_CLOSE_ABORT, CS_ECLOSED);
+    }
+}
+
+static const struct cs_stream_user relay_user = {
+    .on_input = on_input, .on_room = on_room, .on_eof = on_eof, .on_closed = on_closed};
+
+/* ---- life ---- */
+
+/* What the streams had to say before the relay had them. */
+static void catch_up(struct cs_relay *r, enum cs_relay_side who)
+{
+    struct cs_stream *s = r->side[who].stream;
+    pump(r, who);
+    if (!r->ending && s->eof) {
+        on_eof(r, s, s->err);
+    }
+    if (!r->ending && !r->side[who].paused) {
+        cs_stream_resume(s);
+    }
+}
+
+struct cs_relay *cs_relay_start(struct cs_net *n, struct cs_stream *a, struct cs_stream *b,
+                                const struct cs_relay_options *o, cs_relay_done_fn *done,
+                                void *user)
+{
+    CS_ASSERT(a != b);
+    struct cs_relay *r = cs_zalloc(sizeof(*r));
+    if (!r) {
+        return NULL;
+    }
+    r->net = n;
+    r->side[CS_RELAY_A].stream = a;
+    r->side[CS_RELAY_B].stream = b;
+    r->idle_ms = o->idle_ms;
+    r->linger_ms = o->linger_ms;
+    r->result.first = CS_RELAY_NOBODY;
+    r->done = done;
+    r->user = user;
+    cs_timer_init(&r->quiet, too_quiet);
+    cs_stream_attach(a, &relay_user, r);
+    cs_stream_attach(b, &relay_user, r);
+    start_quiet(r);
+    catch_up(r, CS_RELAY_A);
+    catch_up(r, CS_RELAY_B);
+    return r;
+}
+
+void cs_relay_forget(struct cs_relay *r)
+{
+    r->done = NULL;
+}
+
+void cs_relay_stop(struct cs_relay *r, enum cs_close_how how, int why)
+{
+    if (r->ending && how == CS_CLOSE_ABORT) {
+        for (unsigned i = 0; i < 2; i++) {
+            if (r->side[i].stream) {
+                cs_stream_close(r->side[i].stream, how, why);
+            }
+        }
+    }
+    end(r, how, why);
+}
+
+void cs_relay_counters(const struct cs_relay *r, uint64_t bytes[2])
+{
+    bytes[0] = r->side[0].bytes;
+    bytes[1] = r->side[1].bytes;
+}

@@ -1,0 +1,113 @@
+/* listen - listening sockets by plain system calls: process-wide, not bound to a ring. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ring/ring.h"
+
+/* A name in the abstract namespace has no file. */
+static const char *unix_path(const struct cs_addr *addr)
+{
+    bool file = cs_addr_family(addr) == AF_UNIX && addr->un.sun_path[0] != '\0';
+    return file ? addr->un.sun_path : NULL;
+}
+
+/* A socket file nobody listens on is left over from a crash: bind would fail for ever. */
+static void remove_stale(const struct cs_addr *addr)
+{
+    struct stat st;
+    if (stat(addr->un.sun_path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+        return;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return;
+    }
+    if (connect(fd, &addr->sa, addr->len) < 0 && errno == ECONNREFUSED) {
+        unlink(addr->un.sun_path);
+    }
+    close(fd);
+}
+
+static int set_options(int fd, int family, const struct cs_listen_options *o)
+{
+    const int one = 1;
+    if (family == AF_UNIX) {
+        return 0;
+    }
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0 ||
+        (o->reuseport && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) < 0) ||
+        (family == AF_INET6 &&
+         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0)) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int bind_and_listen(int fd, struct cs_addr *addr, const struct cs_listen_options *o)
+{
+    const char *path = unix_path(addr);
+    if (path) {
+        remove_stale(addr);
+    }
+    if (bind(fd, &addr->sa, addr->len) < 0) {
+        return -errno;
+    }
+    if ((path && o->unix_mode && chmod(path, (mode_t)o->unix_mode) < 0) ||
+        listen(fd, o->backlog > 0 ? o->backlog : 65535) < 0) {
+        int err = -errno;
+        if (path) {
+            unlink(path);
+        }
+        return err;
+    }
+    if (!path && cs_addr_family(addr) != AF_UNIX) {
+        addr->len = sizeof(addr->v6);
+        if (getsockname(fd, &addr->sa, &addr->len) < 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+int cs_listen_open(int *out, struct cs_addr *addr, const struct cs_listen_options *o)
+{
+    int family = cs_addr_family(addr);
+    /* Non-blocking for cs_listen_accept_now; an accept op waits by polling either way. */
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    int err = set_options(fd, family, o);
+    if (err == 0) {
+        err = bind_and_listen(fd, addr, o);
+    }
+    if (err < 0) {
+        close(fd);
+        return err;
+    }
+    *out = fd;
+    return 0;
+}
+
+void cs_listen_close(int fd, const struct cs_addr *addr)
+{
+    const char *path = unix_path(addr);
+    if (path) {
+        unlink(path);
+    }
+    close(fd);
+}
+
+int cs_listen_accept_now(int fd)
+{
+    int conn;
+    do {
+        conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    } while (conn < 0 && errno == EINTR);
+    return conn < 0 ? -errno : conn;
+}

@@ -1,0 +1,229 @@
+/* loop - the turn of one cell: the drawing of loop.h as code. */
+#include "ring/loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/mem.h"
+
+#define EVENTS_MAX 512
+#define TIMERS_MAX 1024
+
+struct post {
+    struct post *next;
+    cs_post_fn *fn;
+    void *arg;
+};
+
+/* What other threads have handed over. */
+struct inbox {
+    pthread_mutex_t lock;
+    struct post *first, **last;
+    int wake_fd;
+    struct cs_op wake; /* poll on wake_fd */
+};
+
+struct phase {
+    cs_phase_fn *fn;
+    void *arg;
+};
+
+struct cs_loop {
+    struct cs_ring *ring;
+    struct cs_wheel *wheel;
+    uint64_t now_ms;
+    bool busy; /* something has more to do: the next turn does not sleep */
+    struct phase phases[CS_PHASE_COUNT];
+    struct inbox inbox;
+    struct cs_loop_stats stats;
+    struct cs_event events[EVENTS_MAX];
+};
+
+/* ---- posting ---- */
+
+static struct post *inbox_take(struct inbox *in)
+{
+    pthread_mutex_lock(&in->lock);
+    struct post *first = in->first;
+    in->first = NULL;
+    in->last = &in->first;
+    pthread_mutex_unlock(&in->lock);
+    return first;
+}
+
+static void inbox_arm(struct cs_loop *l)
+{
+    if (!l->inbox.wake.armed) {
+        cs_ring_poll(l->ring, &l->inbox.wake, l->inbox.wake_fd, POLLIN);
+    }
+}
+
+static void inbox_woken(struct cs_op *op, const struct cs_event *ev)
+{
+    struct cs_loop *l = cs_container_of(op, struct cs_loop, inbox.wake);
+    uint64_t count;
+    if (ev->res == -ECANCELED) {
+        return;
+    }
+    if (read(l->inbox.wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN) {
+        return; /* an eventfd of our own cannot fail otherwise */
+    }
+    inbox_arm(l);
+    for (struct post *p = inbox_take(&l->inbox), *next; p; p = next) {
+        next = p->next;
+        p->fn(p->arg);
+        cs_free(p);
+    }
+}
+
+static int inbox_init(struct inbox *in)
+{
+    in->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (in->wake_fd < 0) {
+        return -errno;
+    }
+    pthread_mutex_init(&in->lock, NULL);
+    in->last = &in->first;
+    cs_op_init(&in->wake, inbox_woken);
+    return 0;
+}
+
+int cs_loop_post(struct cs_loop *l, cs_post_fn *fn, void *arg)
+{
+    struct post *p = cs_alloc(sizeof(*p));
+    if (!p) {
+        return -ENOMEM;
+    }
+    *p = (struct post){.fn = fn, .arg = arg};
+    pthread_mutex_lock(&l->inbox.lock);
+    *l->inbox.last = p;
+    l->inbox.last = &p->next;
+    pthread_mutex_unlock(&l->inbox.lock);
+    uint64_t one = 1;
+    ssize_t n = write(l->inbox.wake_fd, &one, sizeof(one));
+    (void)n; /* fails only when the counter is full, and then the loop is awake */
+    return 0;
+}
+
+/* ---- the turn ---- */
+
+static int64_t sleep_time(const struct cs_loop *l, int64_t timeout_ms)
+{
+    int64_t next = l->busy ? 0 : cs_wheel_next(l->wheel, cs_clock_ms());
+    if (next < 0) {
+        return timeout_ms;
+    }
+    return timeout_ms < 0 ? next : CS_MIN(next, timeout_ms);
+}
+
+static void handle_events(struct cs_loop *l, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const struct cs_event *ev = &l->events[i];
+        cs_ring_event_begin(ev);
+        ev->op->done(ev->op, ev);
+    }
+}
+
+static void note_awake(struct cs_loop_stats *s, uint64_t since_ns)
+{
+    uint64_t awake = cs_clock_ns() - since_ns;
+    s->turn_ns_max = CS_MAX(s->turn_ns_max, awake);
+}
+
+unsigned cs_loop_turn(struct cs_loop *l, int64_t timeout_ms)
+{
+    inbox_arm(l);
+    unsigned n = cs_ring_wait(l->ring, sleep_time(l, timeout_ms), l->events, EVENTS_MAX);
+    uint64_t awake_ns = cs_clock_ns();
+    l->now_ms = cs_clock_ms();
+    handle_events(l, n);
+    unsigned fired = cs_wheel_run(l->wheel, l->now_ms, TIMERS_MAX);
+    l->busy = n == EVENTS_MAX || fired == TIMERS_MAX;
+    for (unsigned i = 0; i < CS_PHASE_COUNT; i++) {
+        if (l->phases[i].fn && l->phases[i].fn(l->phases[i].arg)) {
+            l->busy = true;
+        }
+    }
+    l->stats.turns++;
+    l->stats.events += n;
+    note_awake(&l->stats, awake_ns);
+    return n + fired;
+}
+
+void cs_loop_again(struct cs_loop *l)
+{
+    l->busy = true;
+}
+
+/* ---- life ---- */
+
+struct cs_loop *cs_loop_create(struct cs_ring *ring)
+{
+    struct cs_loop *l = cs_zalloc(sizeof(*l));
+    if (!l) {
+        return NULL;
+    }
+    l->now_ms = cs_clock_ms();
+    l->wheel = cs_wheel_create(l->now_ms);
+    if (!l->wheel || inbox_init(&l->inbox) < 0) {
+        cs_wheel_destroy(l->wheel);
+        cs_free(l);
+        return NULL;
+    }
+    l->ring = ring;
+    return l;
+}
+
+void cs_loop_destroy(struct cs_loop *l)
+{
+    if (!l) {
+        return;
+    }
+    cs_ring_cancel(l->ring, &l->inbox.wake);
+    while (l->inbox.wake.armed) {
+        handle_events(l, cs_ring_wait(l->ring, 1000, l->events, EVENTS_MAX));
+    }
+    for (struct post *p = inbox_take(&l->inbox), *next; p; p = next) {
+        next = p->next;
+        cs_free(p);
+    }
+    cs_ring_destroy(l->ring);
+    cs_wheel_destroy(l->wheel);
+    pthread_mutex_destroy(&l->inbox.lock);
+    close(l->inbox.wake_fd);
+    cs_free(l);
+}
+
+struct cs_ring *cs_loop_ring(const struct cs_loop *l)
+{
+    return l->ring;
+}
+
+void cs_loop_set_phase(struct cs_loop *l, enum cs_phase phase, cs_phase_fn *fn, void *arg)
+{
+    l->phases[phase] = (struct phase){fn, arg};
+}
+
+uint64_t cs_loop_now(const struct cs_loop *l)
+{
+    return l->now_ms;
+}
+
+struct cs_wheel *cs_loop_wheel(const struct cs_loop *l)
+{
+    return l->wheel;
+}
+
+void cs_loop_stats(struct cs_loop *l, struct cs_loop_stats *out, bool reset)
+{
+    *out = l->stats;
+    if (reset) {
+        l->stats.turn_ns_max = 0;
+    }
+}

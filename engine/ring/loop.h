@@ -1,0 +1,61 @@
+/*
+ * loop - the turn of one cell, drawn here once and coded once in cs_loop_turn:
+ *
+ *   1 flush + wait   submit what is queued; sleep until an event or the next timer
+ *   2 reap           copy the events out; no handler runs here
+ *   3 ops            each event's handler (C only: may queue ops and wake tasks)
+ *   4 timers         what is due
+ *   5 script         resume the tasks that are ready, a bounded number
+ *   6 write          one send per connection for everything written in 3-5
+ *   7 bury           give lent buffers back, free what became unreachable this turn
+ *
+ * Work of every phase is bounded per turn; a phase that has more left says so and the next turn does
+ * not sleep. Rooms above put themselves into phases 5-7.
+ */
+#ifndef CS_RING_LOOP_H
+#define CS_RING_LOOP_H
+
+#include "base/timer.h"
+#include "ring/ring.h"
+
+struct cs_loop;
+
+enum cs_phase { CS_PHASE_SCRIPT, CS_PHASE_WRITE, CS_PHASE_BURY, CS_PHASE_COUNT };
+
+/* Returns true when it has more to do at once. */
+typedef bool cs_phase_fn(void *arg);
+
+/* Takes ownership of ring on success. NULL when out of memory. */
+CS_MUST_CHECK struct cs_loop *cs_loop_create(struct cs_ring *ring);
+
+/* Destroys the ring too. Accepts NULL. */
+void cs_loop_destroy(struct cs_loop *l);
+
+struct cs_ring *cs_loop_ring(const struct cs_loop *l);
+
+/* One function per phase. */
+void cs_loop_set_phase(struct cs_loop *l, enum cs_phase phase, cs_phase_fn *fn, void *arg);
+
+/* One turn, sleeping at most timeout_ms (-1: as long as nothing happens). Returns the number of
+ * events and timers handled. */
+unsigned cs_loop_turn(struct cs_loop *l, int64_t timeout_ms);
+
+/* The next turn does not sleep: something was made ready too late for its phase of this one. */
+void cs_loop_again(struct cs_loop *l);
+
+/* Milliseconds, read once a turn. */
+uint64_t cs_loop_now(const struct cs_loop *l);
+
+struct cs_wheel *cs_loop_wheel(const struct cs_loop *l);
+
+/* Runs fn(arg) in phase 3 of a coming turn and wakes the loop for it. Any thread. 0 or -ENOMEM. */
+typedef void cs_post_fn(void *arg);
+CS_MUST_CHECK int cs_loop_post(struct cs_loop *l, cs_post_fn *fn, void *arg);
+
+struct cs_loop_stats {
+    uint64_t turns, events;
+    uint64_t turn_ns_max; /* longest time awake in one turn since the last reset */
+};
+void cs_loop_stats(struct cs_loop *l, struct cs_loop_stats *out, bool reset);
+
+#endif

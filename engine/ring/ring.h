@@ -1,0 +1,155 @@
+/*
+ * ring - the narrow face of the event engine. What stands behind it is chosen at link time: io_uring
+ * (ring.c), or the seeded simulator of tests/sim. Nothing above knows which.
+ *
+ * Starting an op never fails at the call: whatever goes wrong (a full queue, no memory, no
+ * descriptor) arrives as the op's event. Handlers run in cs_loop's phase for them, never inside a
+ * call of this face.
+ *
+ * Thread: a ring belongs to the thread that created it.
+ */
+#ifndef CS_RING_RING_H
+#define CS_RING_RING_H
+
+#include <sys/socket.h>
+
+#include "base/addr.h"
+#include "ring/op.h"
+
+struct cs_ring;
+struct iovec;
+
+/* Features that were looked for. COSOCKD_WITHOUT=name,name switches them off for tests. */
+enum cs_ring_feature {
+    CS_RING_DIRECT = 1 << 0,  /* "direct": sockets live in the ring's table (Linux 6.8) */
+};
+
+struct cs_ring_config {
+    unsigned slots_max; /* sockets this ring may hold; 0: as many as RLIMIT_NOFILE allows */
+    unsigned small_buffers, small_size; /* receive group 0: count (a power of two) and bytes of each */
+    unsigned bulk_buffers, bulk_size;   /* receive group 1 */
+};
+
+/* The defaults, measured: see docs/benchmarks.md. */
+void cs_ring_config_default(struct cs_ring_config *config);
+
+/* 0; -ENOMEM; CS_ENOTSUP when this kernel or its settings do not allow it: `why` (a buffer of
+ * why_size bytes) then holds one sentence that names the cause and the cure. */
+CS_MUST_CHECK int cs_ring_create(struct cs_ring **out, const struct cs_ring_config *config,
+                                 char *why, size_t why_size);
+
+/* No op may be armed any more, and no slice lent. Accepts NULL. */
+void cs_ring_destroy(struct cs_ring *r);
+
+/* Bits of enum cs_ring_feature. */
+unsigned cs_ring_features(const struct cs_ring *r);
+
+/* Text for `cosockd -V`: what this kernel offers, one feature a line. Works without a ring. */
+void cs_ring_describe(char *buf, size_t size);
+
+/* ---- waiting ---- */
+
+/* Submits what is queued, waits at most timeout_ms (0: not at all, -1: without limit) for at least
+ * one event, and copies at most max events to ev. Returns their number (0 after a time-out or an
+ * interrupting signal). */
+unsigned cs_ring_wait(struct cs_ring *r, int64_t timeout_ms, struct cs_event *ev, unsigned max);
+
+/* Takes note that the event is being handled: clears op->armed when it is the final one. Called by
+ * the loop just before op->done. */
+static inline void cs_ring_event_begin(const struct cs_event *ev)
+{
+    if (!ev->more) {
+        ev->op->armed = false;
+        ev->op->cancelling = false;
+    }
+}
+
+/* ---- listening: process-wide, not bound to a ring ---- */
+
+struct cs_listen_options {
+    int backlog;      /* 0: as large as the system allows */
+    bool reuseport;   /* several sockets may share the address */
+    unsigned unix_mode; /* permissions of a Unix socket's file, e.g. 0660; 0: as umask says */
+};
+
+/* A listening socket, TCP with NODELAY set (accepted sockets inherit it) and IPV6_V6ONLY. On return
+ * addr has the real port. A stale Unix socket file nobody listens on is replaced. *fd is ordinary and
+ * the caller's, closed with cs_listen_close. 0 or -errno (-EADDRINUSE ...). Any thread. */
+CS_MUST_CHECK int cs_listen_open(int *fd, struct cs_addr *addr, const struct cs_listen_options *o);
+void cs_listen_close(int fd, const struct cs_addr *addr);
+
+/* Takes one connection without waiting: a real descriptor, or -EAGAIN when the queue is empty. Used to
+ * empty a listener before it is closed. Not while an accept is armed on it. */
+int cs_listen_accept_now(int fd);
+
+/* ---- ops ---- */
+
+/* Accepts connections until cancelled or failed: one event each, res = the new cs_fd. A final event
+ * with -ENFILE/-EMFILE means the table was full and that one connection may be lost. */
+void cs_ring_accept(struct cs_ring *r, struct cs_op *op, int listen_fd);
+
+/* Makes a stream socket, binds it to `local` (NULL: not), connects it. The final event has res 0 or
+ * -errno; *fd is set before this returns and is the caller's to close in any case (unless it is
+ * CS_FD_NONE, when the event brings the error). Addresses are copied. */
+void cs_ring_connect(struct cs_ring *r, struct cs_op *op, cs_fd *fd, const struct cs_addr *remote,
+                     const struct cs_addr *local);
+
+enum cs_ring_group { CS_RING_SMALL = 0, CS_RING_BULK = 1 };
+
+/* Receives until end of stream, error or cancel. Each event with res > 0 lends a slice; res 0 is end
+ * of stream; -ENOBUFS: no buffer was free, arm again when cs_ring_buffers_free says so. */
+void cs_ring_recv(struct cs_ring *r, struct cs_op *op, cs_fd fd, enum cs_ring_group group);
+
+/* Buffers of the group that are with the kernel now. */
+unsigned cs_ring_buffers_free(const struct cs_ring *r, enum cs_ring_group group);
+
+/* Bytes of one buffer of the group: a receive of that many is a full one. */
+unsigned cs_ring_buffer_size(const struct cs_ring *r, enum cs_ring_group group);
+
+/* Whether a lent slice may be kept beyond its turn (a relay's, until it is sent): false when too many
+ * of its group are out already; then copy it (cs_chain_own). */
+bool cs_ring_may_keep(const struct cs_slice *s);
+
+/* Sends; the bytes must stay until the final event, the iov array need not. n is 1..CS_RING_IOV_MAX.
+ * res = bytes taken, possibly fewer than given. */
+#define CS_RING_IOV_MAX 16
+void cs_ring_send(struct cs_ring *r, struct cs_op *op, cs_fd fd, const struct iovec *iov,
+                  unsigned n);
+
+/* One event when the socket (or, with a real descriptor, any pollable file) reports one of `events`
+ * (poll(2) bits; POLLERR and POLLHUP always count). res = the bits. */
+void cs_ring_poll(struct cs_ring *r, struct cs_op *op, cs_fd fd, unsigned events);
+
+/* The peer's address of a just accepted socket: res 0 and *out filled (it must stay until the event),
+ * or -errno. family: that of the listener. */
+void cs_ring_peername(struct cs_ring *r, struct cs_op *op, cs_fd fd, int family,
+                      struct sockaddr_in6 *out);
+
+/* Asks for an armed op to end soon: with its own result if that was faster, else -ECANCELED. Harmless
+ * when it is not armed. */
+void cs_ring_cancel(struct cs_ring *r, struct cs_op *op);
+
+/* ---- calls that are over when they return ---- */
+
+/* No op of fd may be armed. With reset the peer sees RST instead of FIN. */
+void cs_ring_close(struct cs_ring *r, cs_fd fd, bool reset);
+
+/* Ends the write side (FIN). 0 or -errno (-ENOTCONN when the peer is gone; -EMFILE when the process
+ * has no descriptor left for it). */
+CS_MUST_CHECK int cs_ring_shutdown(struct cs_ring *r, cs_fd fd);
+
+/* 0 or -errno. */
+CS_MUST_CHECK int cs_ring_setsockopt(struct cs_ring *r, cs_fd fd, int level, int name,
+                                     const void *value, socklen_t len);
+
+/* The socket's own address, or the peer's. 0 or -errno. */
+CS_MUST_CHECK int cs_ring_name(struct cs_ring *r, cs_fd fd, bool peer, struct cs_addr *out);
+
+/* Makes a real descriptor the ring's own (a slot where the ring works with slots). The real one is
+ * closed in any case. The new descriptor, or -ENFILE and others. */
+CS_MUST_CHECK cs_fd cs_ring_adopt(struct cs_ring *r, int fd);
+
+/* How many more connections accept can take before the table is full (UINT_MAX: no table). */
+unsigned cs_ring_accept_room(const struct cs_ring *r);
+
+#endif

@@ -1,0 +1,108 @@
+/*
+ * cell - one ring with its net, and on it the Lua VMs: the current generation and any number of older
+ * ones that drain. The daemon's view of the engine; no Lua in this header.
+ *
+ *   load ──▶ STAGED ──commit──▶ CURRENT ──next commit──▶ DRAINING ──last connection ends──▶ gone
+ *               └────rollback──▶ gone
+ *
+ * Thread: everything here belongs to the thread that created the cell, except cs_loop_post on its
+ * loop.
+ */
+#ifndef CS_SCRIPT_CELL_H
+#define CS_SCRIPT_CELL_H
+
+#include "net/net.h"
+#include "net/registry.h"
+#include "script/conf.h"
+
+struct cs_cell;
+
+struct cs_cell_config {
+    struct cs_ring_config ring;
+    struct cs_net_config net;
+    size_t lua_memory_max;   /* bytes a VM may use; 0: no limit */
+    uint32_t cpu_budget_ms;  /* CPU a coroutine may burn without suspending; 0: no limit */
+    const char *script_dir;  /* where relative script names of services are looked up */
+    const char *library_dir; /* scripts/lib, in package.path */
+    const char *data_dir;    /* root of ba.openio"disk" and of the io object of services */
+};
+
+/* One start-up chunk. All strings and args must stay until its generation is gone. */
+struct cs_program_part {
+    const char *name;            /* of the service; script mode: the script's name */
+    const char *path;            /* file to load; NULL with `source` set (-e) */
+    const char *source;          /* Lua text instead of a file */
+    const struct cs_value *args; /* the chunk's `...`: a table; NULL in script mode */
+    const char *file;            /* where the service stands, for messages; may be NULL */
+    int line;
+};
+
+struct cs_program {
+    const struct cs_program_part *parts;
+    size_t count;
+    char **argv; /* script mode: the script's arguments (global `arg` and `...`); else NULL */
+    int argc;
+    bool script_mode; /* run as `lua` would: globals shared, os.exit allowed */
+    bool check_only;  /* -t: compile and run the chunks' staging without binding anything */
+};
+
+/* 0, -ENOMEM, or CS_ENOTSUP with a sentence in why. The registry is shared and outlives the cell. */
+CS_MUST_CHECK int cs_cell_create(struct cs_cell **out, const struct cs_cell_config *config,
+                                 struct cs_registry *registry, char *why, size_t why_size);
+
+/* cs_cell_finished must be true. */
+void cs_cell_destroy(struct cs_cell *c);
+
+struct cs_loop *cs_cell_loop(struct cs_cell *c);
+
+/* Called once from the loop. errors: "file:line: message" lines, NULL when all parts loaded: then the
+ * generation is staged and waits for commit or rollback. Not valid after the call. */
+typedef void cs_cell_loaded_fn(void *user, unsigned generation, const char *errors);
+
+/* Begins to load a generation; runs a bounded part per turn. -EBUSY while another is staged or
+ * loading. generation: a number above all earlier ones. */
+CS_MUST_CHECK int cs_cell_load(struct cs_cell *c, const struct cs_program *program,
+                               unsigned generation, cs_cell_loaded_fn *loaded, void *user);
+
+/* The staged generation becomes current: listeners are handed over, what was held (connects, timers,
+ * jobs) starts; the old one drains. */
+void cs_cell_commit(struct cs_cell *c);
+void cs_cell_rollback(struct cs_cell *c);
+
+/* Stops accepting; connections go on. */
+void cs_cell_drain(struct cs_cell *c);
+
+/* Ends everything that is left: waiting tasks get nil,"sysshutdown", then connections are closed
+ * gracefully with a short deadline, then aborted. */
+void cs_cell_stop(struct cs_cell *c);
+
+/* After drain: no connection is left. */
+bool cs_cell_quiet(const struct cs_cell *c);
+
+/* After stop: everything is gone. */
+bool cs_cell_finished(const struct cs_cell *c);
+
+/* Script mode: true once the script has ended and left nothing behind, or called os.exit; *status is
+ * the exit status then. */
+bool cs_cell_script_done(struct cs_cell *c, int *status);
+
+struct cs_generation_status {
+    unsigned generation;
+    const char *state; /* "current", "draining", "staged" */
+    uint64_t age_ms;
+    unsigned tasks, sockets, relays, timers;
+    size_t memory;
+};
+
+struct cs_cell_status {
+    struct cs_net_counters net;
+    size_t connections;
+    unsigned relays; /* detached ones, that belong to no generation */
+    struct cs_loop_stats loop;
+    uint64_t script_errors, cpu_overruns;
+    unsigned generation_count; /* entries filled, at most 16 */
+    struct cs_generation_status generations[16];
+};
+void cs_cell_status(struct cs_cell *c, struct cs_cell_status *out);
+
+#endif
