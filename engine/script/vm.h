@@ -1,0 +1,93 @@
+/*
+ * vm - one Lua state: what it may use (memory, libraries, CPU at a stretch) and which generation of
+ * scripts it runs. Tasks run in it (task.h); a cell owns it.
+ *
+ * Thread: its cell's.
+ */
+#ifndef CS_SCRIPT_VM_H
+#define CS_SCRIPT_VM_H
+
+#include <lua.h>
+
+#include "base/list.h"
+#include "net/net.h"
+#include "net/registry.h"
+
+struct cs_task;
+struct cs_cell_config;
+
+/* Marks functions that can leave by a Lua error (longjmp): no C resource may be held across a call
+ * unless a userdata owns it already. */
+#define CS_RAISES
+
+enum cs_vm_state {
+    CS_VM_LOADING,  /* binds are staged; connects, sleeps, timers and jobs are held until commit */
+    CS_VM_CURRENT,
+    CS_VM_DRAINING, /* no listener any more; ends with its last connection */
+    CS_VM_STOPPING, /* every wait ends with "sysshutdown" */
+};
+
+struct cs_vm {
+    lua_State *L; /* the main state: nothing runs on it but set-up and the collector */
+    struct cs_net *net;
+    struct cs_registry *registry;
+    enum cs_vm_state state;
+    unsigned generation;
+    bool script_mode; /* `cosockd script.lua`: os.exit is allowed */
+    bool check_only;  /* -t: addresses are checked, nothing is bound */
+    bool exiting;     /* os.exit was called */
+    int exit_status;
+    uint64_t born_ms;
+
+    size_t memory, memory_max; /* bytes in use; limit, 0 = none */
+    uint32_t cpu_budget_ms;
+    uint64_t resumes;          /* activity, for the idle collection */
+
+    struct cs_list tasks;  /* all, by cs_task.all */
+    struct cs_list ready;  /* to be resumed in the script phase */
+    struct cs_list held;   /* parked until commit */
+    struct cs_task *current; /* whose Lua code runs now, or NULL */
+    unsigned depth;        /* nesting of cs_task_run_now */
+    unsigned task_count, socket_count, relay_count, timer_count;
+    uint64_t errors, overruns, collected; /* script errors, CPU overruns, sockets closed by collection */
+    int live_table, weak_table; /* registry references: see task.c */
+    const char *name;      /* of the part that runs or loads, for logs */
+    const char *data_dir;
+};
+
+/* The VM of any of its states. */
+static inline struct cs_vm *cs_vm_of(lua_State *L)
+{
+    return *(struct cs_vm **)lua_getextraspace(L);
+}
+
+/* NULL when out of memory. Opens the libraries and binds the API. */
+CS_MUST_CHECK struct cs_vm *cs_vm_create(struct cs_net *net, struct cs_registry *registry,
+                                         const struct cs_cell_config *config,
+                                         unsigned generation, bool script_mode);
+
+/* Closes the state: remaining sockets are closed by their finalizers. No task may be running. */
+void cs_vm_destroy(struct cs_vm *vm);
+
+/* One full collection. */
+void cs_vm_collect(struct cs_vm *vm);
+
+/* Starts what was held while loading. */
+void cs_vm_release_held(struct cs_vm *vm);
+
+/* Wakes every waiting task with "sysshutdown"; later waits end so at once. */
+void cs_vm_stop(struct cs_vm *vm);
+
+/* ---- the CPU budget of a worker thread (one POSIX timer on the thread's CPU clock) ---- */
+
+/* Installs the timer for the calling thread, once. 0 or -errno. budget in ms. */
+CS_MUST_CHECK int cs_budget_start(void);
+
+/* The state that runs now in this thread (NULL: none), and its VM's budget in ms (0: none). Called at
+ * every switch between coroutines; `slice` numbers the slices: a new one starts a new budget. */
+void cs_budget_enter(lua_State *L, uint32_t budget_ms, bool new_slice);
+
+/* Ends a slice: takes a hook off that the budget may have set. */
+void cs_budget_leave(lua_State *L);
+
+#endif
