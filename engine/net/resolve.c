@@ -93,6 +93,7 @@ struct cs_resolver {
     struct cs_net *net;
     struct ares_channeldata *channel; /* NULL until the first name is asked for */
     struct cs_list socks;
+    struct sock *spare;     /* for the next socket: sock_state has no way to report a failure */
     struct cs_list entries; /* all, oldest answer first */
     struct cs_list ready;   /* entries with something to deliver */
     struct cs_list failed;  /* queries that never got an entry */
@@ -135,9 +136,19 @@ static void resolver_rearm(struct cs_resolver *r)
     resolver_set_timer(r, &r->timeout, CS_MAX(ms, 1u));
 }
 
+/* Before each call into c-ares that may open a socket. */
+static bool spare_ready(struct cs_resolver *r)
+{
+    if (!r->spare) {
+        r->spare = cs_zalloc(sizeof(*r->spare));
+    }
+    return r->spare != NULL;
+}
+
 static void resolver_process(struct cs_resolver *r, int read_fd, int write_fd)
 {
     if (r->channel) {
+        (void)spare_ready(r); /* without one a socket may stay unseen until its time-out */
         ares_process_fd(r->channel, read_fd, write_fd);
         resolver_rearm(r);
     }
@@ -209,13 +220,11 @@ static void sock_state(void *user, ares_socket_t fd, int readable, int writable)
     unsigned want = (readable ? (unsigned)POLLIN : 0) | (writable ? (unsigned)POLLOUT : 0);
     struct sock *s = sock_find(r, fd);
     if (!s) {
-        if (want == 0) {
+        s = r->spare;
+        if (want == 0 || !s) {
             return;
         }
-        s = cs_zalloc(sizeof(*s));
-        if (!s) {
-            return; /* the answer will not be seen: c-ares tries again, then times out */
-        }
+        r->spare = NULL;
         cs_op_init(&s->op, sock_polled);
         s->r = r;
         s->fd = fd;
@@ -557,6 +566,9 @@ static void entry_ask(struct entry *e)
 {
     struct cs_resolver *r = e->r;
     int err = r->asking >= ASKING_MAX ? CS_ELIMIT : channel_ready(r);
+    if (!err && !spare_ready(r)) {
+        err = -ENOMEM;
+    }
     if (err) {
         entry_failed(e, err, false);
         entry_ready(e);
@@ -685,6 +697,7 @@ void cs_resolver_destroy(struct cs_resolver *r)
     queries_drop(&r->failed);
     resolver_stop_timer(r, &r->deliver);
     resolver_stop_timer(r, &r->timeout);
+    cs_free(r->spare);
     cs_free(r);
 }
 
