@@ -355,36 +355,31 @@ static struct sim_sock *sock_meet(struct sim_sock *s)
     return far;
 }
 
-/* True when the answer has come. */
-static bool connect_step(struct sim_sock *s)
+static void connect_step(struct sim_sock *s)
 {
     const struct route *r = route_find(&s->remote);
     switch (r ? r->route : SIM_ROUTE_OPEN) {
     case SIM_ROUTE_BLACKHOLE:
-        return false;
+        return;
     case SIM_ROUTE_REFUSE:
         sock_die(s, ECONNREFUSED);
-        return true;
+        return;
     case SIM_ROUTE_UNREACH:
         sock_die(s, EHOSTUNREACH);
-        return true;
+        return;
     case SIM_ROUTE_RESET:
         sim_sock_close(sock_meet(s), true);
-        return true;
+        return;
     case SIM_ROUTE_OPEN:
         break;
     }
     struct sim_listener *l = listener_find(&s->remote);
     if (!l) {
         sock_die(s, cs_addr_family(&s->remote) == AF_UNIX ? ENOENT : ECONNREFUSED);
-        return true;
+    } else if (l->queued < l->backlog) { /* with reuseport another one may have been drawn */
+        cs_list_append(&l->queue, &sock_meet(s)->queue_node);
+        l->queued++;
     }
-    if (l->queued >= l->backlog) {
-        return false; /* the SYN is dropped and sent again */
-    }
-    cs_list_append(&l->queue, &sock_meet(s)->queue_node);
-    l->queued++;
-    return true;
 }
 
 /* ---- the network's part of a round ---- */
@@ -401,24 +396,19 @@ static void bytes_hit_orphan(struct sim_sock *s)
     sock_reset_arrives(s);
 }
 
-static bool move_bytes(struct sim_sock *s)
+static void move_bytes(struct sim_sock *s)
 {
     struct sim_sock *to = s->peer;
     if (!to || !to->owned) {
         bytes_hit_orphan(s);
-        return true;
+        return;
     }
-    size_t n = CS_MIN(s->tx.len, sim_bytes_room(&to->rx));
-    if (n == 0) {
-        return false;
-    }
-    n = sim_size(n);
+    size_t n = sim_size(CS_MIN(s->tx.len, sim_bytes_room(&to->rx)));
     uint8_t *copy = malloc(n);
     sim_bytes_pop(&s->tx, copy, n);
     sim_bytes_push(&to->rx, copy, n);
     free(copy);
     sock_schedule(s);
-    return true;
 }
 
 static void move_fin(struct sim_sock *s)
@@ -440,49 +430,63 @@ static void move_reset(struct sim_sock *s)
     }
 }
 
-static bool sock_has_work(const struct sim_sock *s)
+/* A SYN that finds no room in the backlog is dropped and sent again, until there is some. */
+static bool connect_can_work(const struct sim_sock *s)
 {
-    switch (s->state) {
-    case SIM_CONNECTING:
-        return true;
-    case SIM_UP:
-        return s->rst_queued || s->tx.len > 0 || (s->fin_queued && !s->fin_sent);
-    default:
-        return false;
+    const struct route *r = route_find(&s->remote);
+    if (r && r->route != SIM_ROUTE_OPEN) {
+        return r->route != SIM_ROUTE_BLACKHOLE;
     }
+    const struct sim_listener *l = listener_find(&s->remote);
+    return !l || l->queued < l->backlog;
 }
 
-/* True when something moved. */
-static bool sock_work(struct sim_sock *s)
+static bool sock_has_work(const struct sim_sock *s)
 {
     if (s->state == SIM_CONNECTING) {
-        return connect_step(s);
+        return connect_can_work(s);
     }
-    if (s->rst_queued) {
+    if (s->state != SIM_UP) {
+        return false;
+    }
+    if (s->rst_queued || s->tx.len == 0) {
+        return s->rst_queued || (s->fin_queued && !s->fin_sent);
+    }
+    return !s->peer || !s->peer->owned || sim_bytes_room(&s->peer->rx) > 0;
+}
+
+/* An orphan goes when it has nothing more to say. */
+static bool sock_is_done(const struct sim_sock *s)
+{
+    return s->state != SIM_UP || (!s->rst_queued && s->fin_sent && s->tx.len == 0);
+}
+
+static void sock_work(struct sim_sock *s)
+{
+    if (s->state == SIM_CONNECTING) {
+        connect_step(s);
+    } else if (s->rst_queued) {
         move_reset(s);
-        return true;
+    } else if (s->tx.len > 0) {
+        move_bytes(s);
+    } else {
+        move_fin(s);
     }
-    if (s->tx.len > 0) {
-        return move_bytes(s);
-    }
-    move_fin(s);
-    return true;
 }
 
 bool sim_network_step(void)
 {
     bool any = false;
-    /* Appending while walking is fine: a new socket is met at the end. */
+    /* Appending while walking is fine: a new socket is met in the next round. */
     cs_list_each(it, tmp, &sim_world.socks) {
         struct sim_sock *s = cs_container_of(it, struct sim_sock, node);
-        if (sock_has_work(s) && s->tx_due_ms <= sim_world.now_ms) {
-            if (!sim_chance(sim_world.config.progress_pm)) {
-                any = true;
-                continue;
+        if (s->tx_due_ms <= sim_world.now_ms && sock_has_work(s)) {
+            any = true;
+            if (sim_chance(sim_world.config.progress_pm)) {
+                sock_work(s);
             }
-            any |= sock_work(s);
         }
-        if (!s->owned && !sock_has_work(s)) {
+        if (!s->owned && sock_is_done(s)) {
             sock_free(s);
         }
     }
