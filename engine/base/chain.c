@@ -133,9 +133,10 @@ static int slices_reserve(struct cs_slice **list, size_t len)
     return 0;
 }
 
+/* A lent slice has none. */
 static size_t chain_tail_room(const struct cs_chain *c)
 {
-    return c->tail != NULL && !cs_slice_is_lent(c->tail) ? c->tail->room : 0;
+    return c->tail != NULL ? c->tail->room : 0;
 }
 
 /* Copies to the end of the chain: into the tail's room, then into slices taken from `spare`. */

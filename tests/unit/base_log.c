@@ -185,37 +185,46 @@ static void test_writer(void **state)
     assert_string_equal(sink_text(), "<4>to the sink\n");
 }
 
-/* Lines around the longest, of units of one, two and three bytes. */
+/* Logs `count` units, each of which is written as out_len bytes, and looks at the line. */
+static void check_cut(const char *unit, size_t out_len, size_t count)
+{
+    char message[CS_LOG_LINE_MAX + 200];
+    const size_t around = strlen("<6>\n");
+    size_t n;
+
+    for (size_t i = 0; i < count; i++) {
+        memcpy(message + i * strlen(unit), unit, strlen(unit));
+    }
+    message[count * strlen(unit)] = '\0';
+    assert_int_equal(ftruncate(sink, 0), 0);
+    lseek(sink, 0, SEEK_SET);
+    cs_log(CS_LOG_INFO, "%s", message);
+    n = strlen(sink_text());
+    assert_int_equal(out[n - 1], '\n');
+    if (count * out_len + around <= CS_LOG_LINE_MAX) {
+        assert_int_equal(n, count * out_len + around);
+        return;
+    }
+    /* Cut as late as possible, and never inside a unit. */
+    assert_true(n <= CS_LOG_LINE_MAX);
+    assert_true(n + out_len > CS_LOG_LINE_MAX);
+    assert_memory_equal(out + n - 4, "...", 3);
+    assert_int_equal((n - 3 - around) % out_len, 0);
+}
+
 static void test_cut(void **state)
 {
-    static const char *const units[] = {"x", "\xc3\xbc", "\xe2\x82\xac", "\n"};
-    char message[CS_LOG_LINE_MAX + 200];
+    static const struct {
+        const char *unit;
+        size_t out_len;
+    } cases[] = {{"x", 1}, {"\xc3\xbc", 2}, {"\xe2\x82\xac", 3}, {"\n", 2}, {"\x01", 4}};
 
     (void)state;
-    for (size_t u = 0; u < CS_ARRAY_LEN(units); u++) {
-        size_t unit_len = strlen(units[u]);
+    for (size_t i = 0; i < CS_ARRAY_LEN(cases); i++) {
+        size_t fits = CS_LOG_LINE_MAX / cases[i].out_len;
 
-        for (size_t target = CS_LOG_LINE_MAX / 2 - 60; target < CS_LOG_LINE_MAX + 100; target++) {
-            size_t len = target / unit_len * unit_len, n;
-
-            for (size_t i = 0; i < len; i += unit_len) {
-                memcpy(message + i, units[u], unit_len);
-            }
-            message[len] = '\0';
-            assert_int_equal(ftruncate(sink, 0), 0);
-            lseek(sink, 0, SEEK_SET);
-            cs_log(CS_LOG_INFO, "%s", message);
-            n = strlen(sink_text());
-            assert_true(n <= CS_LOG_LINE_MAX);
-            assert_int_equal(out[n - 1], '\n');
-            if (units[u][0] == '\n' ? 2 * len + 4 <= CS_LOG_LINE_MAX : len + 4 <= CS_LOG_LINE_MAX) {
-                assert_int_equal(n, (units[u][0] == '\n' ? 2 * len : len) + 4);
-                continue;
-            }
-            assert_memory_equal(out + n - 4, "...", 3);
-            assert_true(n + 8 > CS_LOG_LINE_MAX);
-            /* Never inside a unit. */
-            assert_int_equal((n - 3 - 4) % (units[u][0] == '\n' ? 2 : unit_len), 0);
+        for (size_t count = fits - 20; count < fits + 20; count++) {
+            check_cut(cases[i].unit, cases[i].out_len, count);
         }
     }
 }

@@ -545,6 +545,12 @@ static void test_clock_back(void **state)
     assert_int_equal(cs_wheel_run(wheel, 20, NO_LIMIT), 0);
     assert_int_equal(cs_wheel_run(wheel, 1099, NO_LIMIT), 0);
     assert_int_equal(cs_wheel_run(wheel, 1100, NO_LIMIT), 1);
+    FIRED(0);
+    /* Still once a run. */
+    cs_timer_init(&items[1].timer, fire_periodic);
+    set(1, 500);
+    assert_int_equal(cs_wheel_run(wheel, 20, NO_LIMIT), 1);
+    FIRED(1);
     cs_wheel_destroy(wheel);
 }
 
