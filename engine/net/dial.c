@@ -86,6 +86,18 @@ static void dial_set_share(struct cs_dial *d)
 
 static void dial_connected(void *user, struct cs_conn *c, int err);
 
+/* Somebody else ended the connection (cs_net_abort_all). */
+static void dial_conn_closed(void *user, struct cs_stream *s)
+{
+    struct cs_dial *d = user;
+    (void)s;
+    d->conn = NULL;
+    dial_finish(d, NULL, CS_ECLOSED);
+}
+
+/* The other events need an open connection, and that has left the dial. */
+static const struct cs_stream_user dial_conn_user = {.on_closed = dial_conn_closed};
+
 /* Starts on the next address. 0, or the error to report. */
 static int dial_next(struct cs_dial *d)
 {
@@ -100,6 +112,7 @@ static int dial_next(struct cs_dial *d)
         if (!d->conn) {
             return -ENOMEM;
         }
+        cs_stream_attach(cs_conn_stream(d->conn), &dial_conn_user, d);
         dial_set_share(d);
         return 0;
     }
@@ -127,6 +140,7 @@ static void dial_connected(void *user, struct cs_conn *c, int err)
         return;
     }
     d->conn = NULL;
+    cs_stream_detach(cs_conn_stream(c));
     dial_finish(d, c, 0);
 }
 
