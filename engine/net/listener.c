@@ -95,14 +95,6 @@ static struct origin *origin_create(const char *service)
     return o;
 }
 
-static void origin_unref(struct origin *o)
-{
-    CS_ASSERT(o->base.refs > 0);
-    if (--o->base.refs == 0) {
-        o->base.free(&o->base);
-    }
-}
-
 /* ---- telling the owner ---- */
 
 /* Timers run before the script phase, so the owner hears of a whole burst at once and in this turn.
@@ -130,7 +122,7 @@ static void listener_free(struct cs_listener *l)
         cs_timer_stop(cs_loop_wheel(l->net->loop), &l->retry);
         cs_timer_stop(cs_loop_wheel(l->net->loop), &l->kick);
     }
-    origin_unref(l->origin);
+    cs_origin_unref(&l->origin->base);
     cs_free(l);
     if (closed) {
         closed(user);
@@ -402,7 +394,7 @@ int cs_listener_open(struct cs_listener **out, struct cs_addr *addr,
     return 0;
 
 free_origin:
-    origin_unref(l->origin);
+    cs_origin_unref(&l->origin->base);
 free_listener:
     cs_free(l);
     return err;
