@@ -64,7 +64,7 @@ struct cs_listener {
     bool full;             /* the queue passed QUEUE_HIGH and is not yet below QUEUE_LOW */
     struct cs_timer retry; /* while active accept stays off */
     struct cs_timer kick;  /* tell the owner from the loop: what waits, or that it is over */
-    struct cs_log_limit limit;
+    struct cs_log_limit failing, pausing; /* of log lines: one must not hide the other */
 };
 
 static void listener_update(struct cs_listener *l);
@@ -145,7 +145,7 @@ static void lost(struct cs_listener *l, const char *why)
 {
     char text[CS_ADDR_TEXT_MAX];
     l->net->count.accept_lost++;
-    cs_log_limited(&l->limit, CS_LOG_ERROR, "connection lost: %s service=%s addr=%s", why,
+    cs_log_limited(&l->failing, CS_LOG_ERROR, "connection lost: %s service=%s addr=%s", why,
                    l->origin->service, cs_addr_text(&l->addr, text));
 }
 
@@ -171,7 +171,8 @@ static void accepted_named(struct cs_op *op, const struct cs_event *ev)
     struct accepted *a = cs_container_of(op, struct accepted, op);
     struct cs_listener *l = a->l;
     l->looking--;
-    if (ev->res == -ENOTCONN) { /* reset before we got round to it: there is nobody to talk to */
+    if (ev->res ==
+        -ENOTCONN) { /* reset before we got round to it (not every kernel says so here) */
         cs_ring_close(l->net->ring, a->fd, true);
         cs_free(a);
     } else if (ev->res < 0) {
@@ -242,7 +243,7 @@ static bool listener_must_wait(struct cs_listener *l)
         return false;
     }
     if (l->accept.armed) {
-        cs_log_limited(&l->limit, CS_LOG_WARN,
+        cs_log_limited(&l->pausing, CS_LOG_WARN,
                        "descriptor table full, accepting paused service=%s addr=%s",
                        l->origin->service, cs_addr_text(&l->addr, text));
     }
@@ -270,7 +271,7 @@ static void listener_accept_failed(struct cs_listener *l, int err)
         l->errors++;
     }
     if (accept_error_lasts(err) || l->errors == ERRORS_MAX) {
-        cs_log_limited(&l->limit, CS_LOG_ERROR, "accept: %s service=%s addr=%s", cs_err_text(err),
+        cs_log_limited(&l->failing, CS_LOG_ERROR, "accept: %s service=%s addr=%s", cs_err_text(err),
                        l->origin->service, cs_addr_text(&l->addr, text));
         listener_pause(l, BACKOFF_MS);
     }
