@@ -101,6 +101,7 @@ static bool flow_over(const struct sim_flow *f)
         return f->sent + f->got >= f->limit || f->eof;
     case SIM_FLOW_SILENT:
         return f->eof;
+    case SIM_FLOW_DEAF:
     case SIM_FLOW_STUCK:
         break;
     }
@@ -154,6 +155,11 @@ enum sim_flow_plan sim_flow_draw(void)
     static const enum sim_flow_plan plans[] = {SIM_FLOW_POLITE, SIM_FLOW_POLITE, SIM_FLOW_POLITE,
                                                SIM_FLOW_RESET, SIM_FLOW_CLOSE};
     return plans[sim_below(CS_ARRAY_LEN(plans))];
+}
+
+bool sim_flow_settled(const struct sim_flow *f)
+{
+    return f->ended || f->plan == SIM_FLOW_STUCK || (f->plan == SIM_FLOW_DEAF && f->eof);
 }
 
 void sim_flow_stop(struct sim_flow *f)

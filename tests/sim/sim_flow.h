@@ -12,7 +12,8 @@ enum sim_flow_plan {
     SIM_FLOW_REPLY,  /* reads to the end first, then sends the rest and closes */
     SIM_FLOW_RESET,  /* RST after `limit` bytes of both directions together */
     SIM_FLOW_CLOSE,  /* the same with close(2), leaving what it did not read */
-    SIM_FLOW_SILENT, /* sends all, then neither sends nor ends, but reads */
+    SIM_FLOW_SILENT, /* sends all, then neither sends nor ends, but reads; closes at the end */
+    SIM_FLOW_DEAF,   /* the same, but the end makes no difference to it */
     SIM_FLOW_STUCK,  /* neither reads nor sends after `limit` bytes, and never ends */
 };
 
@@ -37,6 +38,9 @@ void sim_flow_start(struct sim_flow *f, struct sim_peer *peer, enum sim_flow_pla
 
 /* A plan that ends by itself: polite ones most of the time. */
 enum sim_flow_plan sim_flow_draw(void);
+
+/* Has ended, or will do nothing more by itself. */
+bool sim_flow_settled(const struct sim_flow *f);
 
 /* Resets it if it still runs. */
 void sim_flow_stop(struct sim_flow *f);

@@ -1,0 +1,355 @@
+/*
+ * test_relay - a relay in C between an accepted connection and one that was dialled: bytes, half
+ * closes, broken ends, quiet times, back-pressure, and being stopped at any time.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "net/conn.h"
+#include "net/listener.h"
+#include "net/relay.h"
+#include "sim.h"
+#include "sim_cell.h"
+#include "sim_tunnel.h"
+
+#define BYTES_MAX 20000
+/* Closing takes some turns, and a drain waits for the other end. */
+#define SLACK_MS 4000
+
+/* The engine's part of a tunnel. */
+struct link {
+    struct sim_tunnel far;
+    struct cs_conn *a, *b;      /* until the relay has them */
+    struct cs_ref a_ref, b_ref; /* ever after */
+    struct cs_relay *relay;
+    struct cs_relay_result result;
+    uint64_t start_ms, done_ms;
+    bool relaying, done, lost; /* lost: never came to a relay */
+};
+
+static struct sim_cell cell;
+static struct cs_net_config config;
+static struct cs_relay_options options;
+static struct cs_listener *listener;
+static struct cs_addr addr;
+static struct link links[SIM_TUNNELS_MAX];
+static unsigned links_n;
+static bool listener_gone;
+
+/* ---- the engine's side ---- */
+
+static void on_relay_done(void *user, const struct cs_relay_result *result)
+{
+    struct link *k = user;
+    SIM_CHECK(k->relaying && !k->done);
+    sim_trace("test  relay done: a=%llu b=%llu err=%d first=%d",
+              (unsigned long long)result->bytes[0], (unsigned long long)result->bytes[1],
+              result->err, (int)result->first);
+    k->relaying = false;
+    k->done = true;
+    k->done_ms = sim_now_ms();
+    k->result = *result;
+}
+
+static void abandon(struct link *k)
+{
+    cs_stream_close(cs_conn_stream(k->a), CS_CLOSE_ABORT, CS_ECLOSED);
+    k->lost = true;
+}
+
+static void on_connected(void *user, struct cs_conn *c, int err)
+{
+    struct link *k = user;
+    SIM_CHECK(c == k->b);
+    SIM_CHECK(err == 0 || sim_knobs()->slots_max < 100);
+    if (err) {
+        cs_stream_close(cs_conn_stream(c), CS_CLOSE_ABORT, err);
+        abandon(k);
+        return;
+    }
+    k->relay = cs_relay_start(&cell.net, cs_conn_stream(k->a), cs_conn_stream(k->b), &options,
+                              on_relay_done, k);
+    SIM_CHECK(k->relay);
+    k->a_ref = cs_pool_ref(k->a);
+    k->b_ref = cs_pool_ref(k->b);
+    k->relaying = true;
+    k->start_ms = sim_now_ms();
+}
+
+static void on_ready(void *user)
+{
+    struct cs_conn *c;
+    (void)user;
+    while ((c = cs_listener_take(listener))) {
+        struct cs_addr peer;
+        struct sim_tunnel *t = NULL;
+        for (unsigned i = 0; i < links_n && !t && cs_conn_peername(c, &peer) == 0; i++) {
+            t = sim_tunnel_find(&links[i].far, 1, &peer);
+        }
+        if (!t) { /* its client has gone already */
+            cs_stream_close(cs_conn_stream(c), CS_CLOSE_ABORT, 0);
+            continue;
+        }
+        struct link *k = cs_container_of(t, struct link, far);
+        k->a = c;
+        if (sim_chance(300)) {
+            cs_stream_resume(cs_conn_stream(c)); /* read-ahead: the relay finds input there */
+        }
+        k->b = cs_conn_dial(&cell.net, &t->origin_addr, NULL, on_connected, k);
+        SIM_CHECK(k->b);
+    }
+}
+
+static void on_listener_closed(void *user)
+{
+    (void)user;
+    listener_gone = true;
+}
+
+static void setup(void)
+{
+    memset(links, 0, sizeof links);
+    sim_cell_marks(&config);
+    cs_relay_options_default(&options);
+    options.linger_ms = 0;
+    sim_cell_open(&cell, &config);
+    SIM_CHECK(cs_addr_parse(&addr, "127.0.0.1", 80) == 0);
+    SIM_CHECK(cs_listener_open(&listener, &addr, &(struct cs_listen_options){0}, "relay") == 0);
+    cs_listener_attach(listener, on_ready, NULL);
+    cs_listener_start(listener, &cell.net);
+    listener_gone = false;
+    links_n = (unsigned)sim_between(1, SIM_TUNNELS_MAX);
+}
+
+static void start(unsigned i, enum sim_flow_plan client, enum sim_flow_plan origin)
+{
+    sim_tunnel_start(&links[i].far, i, &addr, client, origin, BYTES_MAX);
+}
+
+static bool all_done(void)
+{
+    for (unsigned i = 0; i < links_n; i++) {
+        if (links[i].relaying || !sim_tunnel_settled(&links[i].far)) {
+            return false;
+        }
+    }
+    return cs_net_idle(&cell.net);
+}
+
+static void teardown(void)
+{
+    cs_listener_close(listener, on_listener_closed, NULL);
+    while (!listener_gone) {
+        sim_cell_turn(&cell, 1000);
+    }
+    sim_cell_close(&cell);
+    for (unsigned i = 0; i < links_n; i++) {
+        SIM_CHECK(!links[i].relaying);
+        sim_tunnel_stop(&links[i].far);
+    }
+}
+
+static void run_to_end(void)
+{
+    sim_set_done(all_done);
+    while (!all_done()) {
+        sim_cell_turn(&cell, -1);
+    }
+}
+
+/* ---- cases ---- */
+
+static enum sim_flow_plan polite_plan(void)
+{
+    return sim_chance(500) ? SIM_FLOW_POLITE : SIM_FLOW_REPLY;
+}
+
+/* Everything arrives and both half closes pass. Two that wait for each other's end would wait for
+ * ever, so one side is simply polite. */
+static void run_polite(void)
+{
+    setup();
+    for (unsigned i = 0; i < links_n; i++) {
+        bool swap = sim_chance(500);
+        enum sim_flow_plan plan = polite_plan();
+        start(i, swap ? plan : SIM_FLOW_POLITE, swap ? SIM_FLOW_POLITE : plan);
+    }
+    run_to_end();
+    for (unsigned i = 0; i < links_n; i++) {
+        const struct link *k = &links[i];
+        sim_tunnel_check_complete(&k->far);
+        SIM_CHECK(k->done && k->result.err == 0 && k->result.first != CS_RELAY_NOBODY);
+        SIM_CHECK(k->result.bytes[0] == k->far.up_size && k->result.bytes[1] == k->far.down_size);
+    }
+    teardown();
+}
+
+/* Ends break anywhere: the other end hears of it, and nothing stays. */
+static void run_rough(void)
+{
+    setup();
+    for (unsigned i = 0; i < links_n; i++) {
+        start(i, sim_flow_draw(), sim_flow_draw());
+    }
+    run_to_end();
+    for (unsigned i = 0; i < links_n; i++) {
+        const struct link *k = &links[i];
+        SIM_CHECK(!k->done || k->result.bytes[0] >= k->far.origin.got);
+        SIM_CHECK(!k->done || k->result.bytes[1] >= k->far.client.got);
+    }
+    teardown();
+}
+
+static uint64_t last_moved(const struct link *k)
+{
+    uint64_t t = CS_MAX(k->far.client.last_read_ms, k->far.origin.last_read_ms);
+    return CS_MAX(t, k->start_ms);
+}
+
+static void check_quiet(const struct link *k, int err, uint32_t limit_ms)
+{
+    SIM_CHECK(k->done);
+    if (k->result.err != err) {
+        sim_fail("a quiet relay ends with %d, not %d", k->result.err, err);
+    }
+    SIM_CHECK(k->done_ms >= k->start_ms + limit_ms);
+    SIM_CHECK(k->done_ms <= last_moved(k) + limit_ms + SLACK_MS);
+    /* What was sent before the silence has arrived. */
+    SIM_CHECK(k->far.client.got == k->far.down_size && k->far.origin.got == k->far.up_size);
+}
+
+static void run_idle(void)
+{
+    setup();
+    options.idle_ms = (uint32_t)sim_between(2000, 60000);
+    options.linger_ms = sim_chance(500) ? 1000 : 0; /* must not matter */
+    for (unsigned i = 0; i < links_n; i++) {
+        start(i, SIM_FLOW_SILENT, SIM_FLOW_SILENT);
+        sim_tunnel_hurry(&links[i].far);
+    }
+    run_to_end();
+    for (unsigned i = 0; i < links_n; i++) {
+        check_quiet(&links[i], CS_EIDLE, options.idle_ms);
+        SIM_CHECK(links[i].result.first == CS_RELAY_NOBODY);
+    }
+    teardown();
+}
+
+static void run_linger(void)
+{
+    setup();
+    options.linger_ms = (uint32_t)sim_between(2000, 60000);
+    options.idle_ms = sim_chance(500) ? 0 : options.linger_ms + 1;
+    for (unsigned i = 0; i < links_n; i++) {
+        bool swap = sim_chance(500);
+        start(i, swap ? SIM_FLOW_DEAF : SIM_FLOW_POLITE, swap ? SIM_FLOW_POLITE : SIM_FLOW_DEAF);
+        sim_tunnel_hurry(&links[i].far);
+    }
+    run_to_end();
+    for (unsigned i = 0; i < links_n; i++) {
+        check_quiet(&links[i], CS_ELINGER, options.linger_ms);
+        SIM_CHECK(links[i].result.first != CS_RELAY_NOBODY);
+    }
+    teardown();
+}
+
+/* What the engine may hold of one direction: both marks, and what the kernel can have handed over
+ * before a cancel takes effect. */
+static uint64_t hold_max(void)
+{
+    const struct sim_config *c = sim_knobs();
+    uint64_t buffers =
+        (uint64_t)c->small_buffers * c->small_size + (uint64_t)c->bulk_buffers * c->bulk_size;
+    return config.out_high + config.in_high + buffers * 2;
+}
+
+static bool relays_done(void)
+{
+    for (unsigned i = 0; i < links_n; i++) {
+        if (!links[i].done) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void check_held(const struct link *k, uint64_t max)
+{
+    const struct cs_conn *a = cs_pool_get(cell.net.conns, k->a_ref);
+    const struct cs_conn *b = cs_pool_get(cell.net.conns, k->b_ref);
+    if (!k->relaying || !a || !b || strcmp(cs_conn_state_name(a), "open") != 0 ||
+        strcmp(cs_conn_state_name(b), "open") != 0) {
+        return; /* one that is closing reads to throw away */
+    }
+    uint64_t up = cs_conn_bytes_in(a) - cs_conn_bytes_out(b);
+    uint64_t down = cs_conn_bytes_in(b) - cs_conn_bytes_out(a);
+    if (up > max || down > max) {
+        sim_fail("a relay holds %llu and %llu bytes, more than %llu", (unsigned long long)up,
+                 (unsigned long long)down, (unsigned long long)max);
+    }
+}
+
+/* An end that does not read stops the other one, at a bounded cost; in the end it breaks. */
+static void run_back_pressure(void)
+{
+    struct sim_config *c = sim_knobs();
+    c->small_buffers = CS_MIN(c->small_buffers, 8u);
+    c->bulk_size = CS_MIN(c->bulk_size, 2048u);
+    c->cancel_rounds = 0;
+    c->delay_pm = 0;
+    setup();
+    links_n = CS_MIN(links_n, 3u);
+    options.idle_ms = 20000;
+    for (unsigned i = 0; i < links_n; i++) {
+        bool swap = sim_chance(500);
+        sim_tunnel_start(&links[i].far, i, &addr, swap ? SIM_FLOW_STUCK : SIM_FLOW_POLITE,
+                         swap ? SIM_FLOW_POLITE : SIM_FLOW_STUCK, 60000);
+    }
+    uint64_t until_ms = sim_now_ms() + 600000;
+    while (!relays_done()) {
+        SIM_CHECK(sim_now_ms() < until_ms);
+        sim_cell_turn(&cell, 1000);
+        for (unsigned i = 0; i < links_n; i++) {
+            check_held(&links[i], hold_max());
+        }
+    }
+    for (unsigned i = 0; i < links_n; i++) {
+        SIM_CHECK(links[i].result.err != 0);
+    }
+    teardown();
+}
+
+/* Stopped at any time, in both ways, once or twice, with or without somebody to tell. */
+static void run_stop(void)
+{
+    setup();
+    for (unsigned i = 0; i < links_n; i++) {
+        start(i, sim_flow_draw(), sim_flow_draw());
+    }
+    for (uint64_t turns = sim_below(300); turns > 0; turns--) {
+        struct link *k = &links[sim_below(links_n)];
+        if (k->relaying && sim_chance(100)) {
+            cs_relay_stop(k->relay, sim_chance(500) ? CS_CLOSE_ABORT : CS_CLOSE_GRACEFUL,
+                          CS_ESHUTDOWN);
+        } else if (k->relaying && sim_chance(20)) {
+            cs_relay_forget(k->relay);
+            k->relaying = false;
+        }
+        sim_cell_turn(&cell, 100);
+    }
+    if (sim_chance(500)) {
+        run_to_end();
+    } else {
+        cs_net_abort_all(&cell.net, CS_ESHUTDOWN);
+    }
+    teardown();
+}
+
+int main(int argc, char **argv)
+{
+    static const struct sim_case cases[] = {
+        {"polite", run_polite}, {"rough", run_rough}, {"idle", run_idle},
+        {"linger", run_linger}, {"stop", run_stop},   {"back_pressure", run_back_pressure},
+    };
+    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases), 60);
+}
