@@ -32,7 +32,7 @@ static int setup(void **state)
     struct sockaddr_in addr = {.sin_family = AF_INET};
     assert_non_null(f);
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    f->peer = dns_socket(SOCK_STREAM, &addr);
+    f->peer = bound_socket(SOCK_STREAM, &addr);
     f->port = ntohs(addr.sin_port);
     assert_int_equal(listen(f->peer, 64), 0);
     dns_open(&f->dns);
@@ -102,7 +102,7 @@ static uint16_t refusing_port(int *fd)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET};
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    *fd = dns_socket(SOCK_STREAM, &addr);
+    *fd = bound_socket(SOCK_STREAM, &addr);
     return ntohs(addr.sin_port);
 }
 
@@ -118,7 +118,7 @@ static void blackhole_open(struct blackhole *b, const char *ip)
     struct sockaddr_in addr = {.sin_family = AF_INET};
     assert_int_equal(inet_pton(AF_INET, ip, &addr.sin_addr), 1);
     addr.sin_port = htons(b->port);
-    b->listener = dns_socket(SOCK_STREAM, &addr);
+    b->listener = bound_socket(SOCK_STREAM, &addr);
     b->port = ntohs(addr.sin_port);
     assert_int_equal(listen(b->listener, 0), 0);
     for (unsigned i = 0; i < CS_ARRAY_LEN(b->fill); i++) {

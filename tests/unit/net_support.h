@@ -82,13 +82,24 @@ struct dns {
     bool truncate; /* answer over UDP that TCP has to be used */
 };
 
-static inline int dns_socket(int type, struct sockaddr_in *addr)
+/* Bound to addr, which gets the port; -1 when that is taken. */
+static inline int try_socket(int type, struct sockaddr_in *addr)
 {
     int fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     socklen_t len = sizeof(*addr);
     assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)addr, len), 0);
+    if (bind(fd, (struct sockaddr *)addr, len) != 0) {
+        close(fd);
+        return -1;
+    }
     assert_int_equal(getsockname(fd, (struct sockaddr *)addr, &len), 0);
+    return fd;
+}
+
+static inline int bound_socket(int type, struct sockaddr_in *addr)
+{
+    int fd = try_socket(type, addr);
+    assert_true(fd >= 0);
     return fd;
 }
 
@@ -100,8 +111,14 @@ static inline void dns_open(struct dns *d)
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     memset(d, 0, sizeof(*d));
     d->conn = -1;
-    d->tcp = dns_socket(SOCK_STREAM, &addr); /* first: more of these ports are taken */
-    d->udp = dns_socket(SOCK_DGRAM, &addr);
+    do { /* a port that is free for both */
+        addr.sin_port = 0;
+        d->tcp = bound_socket(SOCK_STREAM, &addr);
+        d->udp = try_socket(SOCK_DGRAM, &addr);
+        if (d->udp < 0) {
+            close(d->tcp);
+        }
+    } while (d->udp < 0);
     assert_int_equal(listen(d->tcp, 8), 0);
     snprintf(text, sizeof(text), "127.0.0.1:%u", ntohs(addr.sin_port));
     setenv("COSOCKD_DNS", text, 1);
