@@ -1,0 +1,242 @@
+"""What a tunnel does with slow readers, half-closes and resets."""
+
+import socket
+import threading
+import time
+
+import harness
+
+LISTING = harness.ROOT + "/bench/scripts/loop.lua"
+
+
+class Source:
+    """An origin that pushes a stream as fast as the proxy takes it."""
+
+    def __init__(self, total):
+        self.total = total
+        self.pushed = 0
+        self.block = harness.noise(1 << 16)
+        self.lock = threading.Lock()
+
+    def __call__(self, connection):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        sent = 0
+        while sent < self.total:
+            n = connection.send(self.block[sent % len(self.block):])
+            sent += n
+            with self.lock:
+                self.pushed += n
+
+    def stalled(self):
+        """True when nothing moved for half a second."""
+        before = self.pushed
+        time.sleep(0.5)
+        return before > 0 and self.pushed == before
+
+
+class Flow:
+    """Both ways of making a tunnel are tested alike."""
+
+    def tunnel(self, origin_port):
+        raise NotImplementedError
+
+    def stalled_reader(self, clients):
+        total = 256 << 20
+        source = Source(total)
+        origin = self.server(source)
+        daemon, port = self.tunnel(origin.port)
+        self.assert_works_first(port)
+        before = daemon.rss_settled()
+        sockets = []
+        for _ in range(clients):
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            s.settimeout(20 * harness.SLOW)
+            s.connect(("127.0.0.1", port))
+            self.addCleanup(s.close)
+            sockets.append(s)
+        harness.until(lambda: origin.accepted > clients and source.stalled(), 60, "back-pressure")
+        grown = daemon.rss() - before
+        self.assertLess(source.pushed, clients * (48 << 20), "the proxy swallowed what nobody reads")
+        if not harness.SANITIZER:
+            self.assertLess(grown, (2 << 20) + clients * (512 << 10), "memory grew")
+        cpu = daemon.cpu_seconds()
+        self.assertTrue(source.stalled())
+        self.assertLess(daemon.cpu_seconds() - cpu, 0.1 * harness.SLOW, "the daemon spins")
+        s = sockets[0]
+        count = 24 << 20
+        got = harness.read_exactly(s, count)
+        wanted = source.block * (count // len(source.block))
+        self.assertEqual(harness.digest(got), harness.digest(wanted), "bytes changed")
+        for s in sockets:
+            harness.reset(s)
+        harness.until(lambda: not origin.connections, 20, "the origin's connections ended")
+
+    def assert_works_first(self, port):
+        with self.connect(port) as s:
+            self.assertEqual(len(harness.read_exactly(s, 1 << 20)), 1 << 20)
+            harness.reset(s)
+
+    def test_a_stalled_reader_costs_no_memory(self):
+        self.stalled_reader(1)
+
+    def test_many_stalled_readers(self):
+        self.stalled_reader(20)
+
+    def test_a_slow_reader_gets_every_byte(self):
+        data = harness.noise(3 << 20)
+        origin = self.server(lambda c: c.sendall(data))
+        _, port = self.tunnel(origin.port)
+        with self.connect(port) as s:
+            got = b""
+            while True:
+                part = s.recv(16384)
+                if not part:
+                    break
+                got += part
+                time.sleep(0.002)
+        self.assertEqual(harness.digest(got), harness.digest(data))
+
+    def test_a_slow_origin_gets_every_byte(self):
+        data = harness.noise(3 << 20)
+        seen = []
+
+        def slow(connection):
+            got = b""
+            while len(got) < len(data):
+                part = connection.recv(16384)
+                if not part:
+                    break
+                got += part
+                time.sleep(0.002)
+            seen.append(harness.digest(got))
+            connection.sendall(b"done")
+
+        origin = self.server(slow)
+        _, port = self.tunnel(origin.port)
+        with self.connect(port) as s:
+            s.sendall(data)
+            self.assertEqual(harness.read_exactly(s, 4), b"done")
+        self.assertEqual(seen, [harness.digest(data)])
+
+    def test_write_then_close_delivers_everything(self):
+        """The client closes both ways right after its last byte."""
+        data = harness.noise(1 << 20)
+        seen = []
+
+        def collect(connection):
+            seen.append(harness.digest(harness.read_all(connection)))
+
+        origin = self.server(collect)
+        _, port = self.tunnel(origin.port)
+        for _ in range(20):
+            with self.connect(port) as s:
+                s.sendall(data)
+        harness.until(lambda: len(seen) == 20, 20, "all uploads")
+        self.assertEqual(set(seen), {harness.digest(data)})
+
+    def test_client_resets_in_the_middle(self):
+        ends = []
+
+        def push(connection):
+            try:
+                while True:
+                    connection.sendall(b"x" * 65536)
+            except OSError as e:
+                ends.append(e)
+
+        origin = self.server(push)
+        daemon, port = self.tunnel(origin.port)
+        for _ in range(10):
+            s = self.connect(port)
+            harness.read_exactly(s, 300000)
+            harness.reset(s)
+        harness.until(lambda: len(ends) == 10, 10, "the origin noticed every reset")
+        self.assertTrue(daemon.alive())
+
+    def test_origin_resets_in_the_middle(self):
+        def push_and_reset(connection):
+            connection.sendall(b"x" * 300000)
+            connection.recv(1)
+            harness.reset(connection)
+
+        origin = self.server(push_and_reset)
+        daemon, port = self.tunnel(origin.port)
+        for _ in range(10):
+            with self.connect(port) as s:
+                harness.read_exactly(s, 300000)
+                s.sendall(b"!")
+                self.assertTrue(harness.ended(s))
+        self.assertTrue(daemon.alive())
+
+
+@harness.both_descriptor_kinds
+class RelayFlowTest(Flow, harness.Case):
+    def tunnel(self, origin_port):
+        return self.proxy([origin_port])
+
+    def test_half_close_by_the_client(self):
+        def answer_at_the_end(connection):
+            data = harness.read_all(connection)
+            connection.sendall(harness.digest(data).encode() * 2000)
+
+        origin = self.server(answer_at_the_end)
+        _, port = self.tunnel(origin.port)
+        for size in (0, 1, 100000, 3 << 20):
+            data = harness.noise(size, size)
+            with self.connect(port) as s:
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                self.assertEqual(harness.read_all(s), harness.digest(data).encode() * 2000)
+
+    def test_half_close_by_the_origin(self):
+        greeting = harness.noise(200000)
+        seen = []
+
+        def greet_then_listen(connection):
+            connection.sendall(greeting)
+            connection.shutdown(socket.SHUT_WR)
+            seen.append(harness.digest(harness.read_all(connection)))
+
+        origin = self.server(greet_then_listen)
+        _, port = self.tunnel(origin.port)
+        for size in (0, 1, 100000, 3 << 20):
+            data = harness.noise(size, size)
+            with self.connect(port) as s:
+                self.assertEqual(harness.digest(harness.read_all(s)), harness.digest(greeting))
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                harness.until(lambda: seen, 20, "the origin's end")
+            self.assertEqual(seen.pop(), harness.digest(data))
+
+    def test_request_and_half_close_before_the_upstream_is_connected(self):
+        origin = self.server(lambda c: c.sendall(harness.read_all(c)))
+        _, port = self.tunnel(origin.port)
+        for _ in range(50):
+            with self.connect(port) as s:
+                s.sendall(b"early")
+                s.shutdown(socket.SHUT_WR)
+                self.assertEqual(harness.read_all(s), b"early")
+
+    def test_idle_timeout_ends_a_silent_tunnel(self):
+        origin = self.server(harness.echo)
+        _, port = self.proxy([origin.port], extra='idle_timeout = "1s"')
+        with self.connect(port) as s:
+            for _ in range(3):
+                s.sendall(b"ping")
+                self.assertEqual(harness.read_exactly(s, 4), b"ping")
+                time.sleep(0.5)
+            begun = time.monotonic()
+            self.assertTrue(harness.ended(s))
+            self.assertLess(time.monotonic() - begun, 5 * harness.SLOW)
+
+
+@harness.both_descriptor_kinds
+class LoopFlowTest(Flow, harness.Case):
+    def tunnel(self, origin_port):
+        port = harness.free_port()
+        return self.cosockd(LISTING, [port, "127.0.0.1", origin_port], [port]), port
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,257 @@
+# ctest: serial
+"""SIGHUP under load, reloads that change or fail, SIGTERM."""
+
+import os
+import re
+import signal
+import threading
+import time
+
+import harness
+
+
+class ReloadBase(harness.Case):
+    def configure(self, port, upstream, extra=""):
+        self.config(f'{extra}\nservice "web" {{ script = "proxy.lua", listen = {{"127.0.0.1:{port}"}}, '
+                    f'upstreams = {{"127.0.0.1:{upstream}"}} }}\n')
+
+    def start(self, upstream, extra=""):
+        self.port = harness.free_port()
+        self.configure(self.port, upstream, extra)
+        self.daemon = self.run_cosockd(["-c", f"{self.directory}/cosockd.lua"])
+        self.daemon.wait_listening([self.port])
+
+    def reload(self):
+        """Reloads and waits for the result; returns cosockctl's process."""
+        if not os.access(harness.COSOCKCTL, os.X_OK):
+            self.skipTest("cosockctl is not built")
+        return self.control("reload", "--wait")
+
+
+@harness.both_descriptor_kinds
+class ReloadUnderLoadTest(ReloadBase):
+    def under_load(self, headers, seconds=6):
+        nginx = harness.Nginx(self)
+        nginx.file("page", harness.noise(2000))
+        self.start(nginx.port)
+        stop = threading.Event()
+        sent = []
+
+        def hang_up():
+            while not stop.wait(0.1):
+                self.daemon.signal(signal.SIGHUP)
+                sent.append(time.monotonic())
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        try:
+            requests, errors = harness.wrk(self, f"http://127.0.0.1:{self.port}/page", seconds, 40, headers)
+        finally:
+            stop.set()
+            thread.join()
+        self.assertEqual(errors, "", f"failed requests among {requests} during {len(sent)} reloads")
+        self.assertGreater(requests, 1000 // harness.SLOW)
+        self.assertGreater(len(sent), seconds * 5)
+        self.assertTrue(self.daemon.alive())
+        # The last one is not lost: a change made now becomes effective.
+        origin = self.server(harness.echo)
+        self.configure(self.port, origin.port)
+        self.daemon.signal(signal.SIGHUP)
+        harness.until(lambda: self.echoes() or not self.daemon.alive(), 10, "the last reload")
+
+    def echoes(self):
+        try:
+            self.assert_echo(self.port, b"GET", 2)
+            return True
+        except (OSError, EOFError, AssertionError):
+            return False
+
+    def test_keep_alive_connections(self):
+        self.under_load([])
+
+    def test_new_connections(self):
+        self.under_load(["Connection: close"])
+
+
+@harness.both_descriptor_kinds
+class ReloadTest(ReloadBase):
+    def named(self, name):
+        def serve(connection):
+            while connection.recv(1000):
+                connection.sendall(name)
+        return self.server(serve)
+
+    def ask(self, connection):
+        connection.sendall(b"who?")
+        return connection.recv(100)
+
+    def test_old_connections_stay_and_new_ones_get_the_new_scripts(self):
+        old, new = self.named(b"old"), self.named(b"new")
+        self.start(old.port)
+        kept = self.connect(self.port)
+        self.assertEqual(self.ask(kept), b"old")
+        self.configure(self.port, new.port)
+        run = self.reload()
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        with self.connect(self.port) as fresh:
+            self.assertEqual(self.ask(fresh), b"new")
+        for _ in range(3):
+            self.assertEqual(self.reload().returncode, 0)
+        self.assertEqual(self.ask(kept), b"old")
+        kept.close()
+
+    def test_listeners_come_and_go(self):
+        origin = self.named(b"origin")
+        self.start(origin.port)
+        kept = self.connect(self.port)
+        self.assertEqual(self.ask(kept), b"origin")
+        before, other = self.port, harness.free_port()
+        self.configure(other, origin.port)
+        self.assertEqual(self.reload().returncode, 0)
+        self.daemon.wait_listening([other])
+        harness.until(lambda: not harness.listening(before), 5, "the old listener closed")
+        self.assertEqual(self.ask(kept), b"origin")
+        with self.connect(other) as s:
+            self.assertEqual(self.ask(s), b"origin")
+        kept.close()
+
+    def broken(self, text, pattern):
+        """A reload with this configuration fails, says why, and changes nothing."""
+        origin = self.named(b"origin")
+        self.start(origin.port)
+        kept = self.connect(self.port)
+        self.assertEqual(self.ask(kept), b"origin")
+        self.config(text)
+        run = self.reload()
+        self.assertNotEqual(run.returncode, 0, run.stdout)
+        self.assertRegex(run.stdout + run.stderr, pattern)
+        self.daemon.wait_log(pattern)
+        self.daemon.expect(pattern)
+        self.assertEqual(self.ask(kept), b"origin")
+        with self.connect(self.port) as s:
+            self.assertEqual(self.ask(s), b"origin")
+        self.configure(self.port, origin.port)
+        run = self.reload()
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        with self.connect(self.port) as s:
+            self.assertEqual(self.ask(s), b"origin")
+        kept.close()
+
+    def test_syntax_error_in_the_configuration(self):
+        self.broken("service service\n", r"cosockd\.lua:\d+:")
+
+    def test_unknown_setting(self):
+        self.broken('log_levle = "info"\n', r"cosockd\.lua:\d+:.*log_level")
+
+    def test_script_is_missing(self):
+        self.broken('service "web" { script = "nowhere.lua" }\n', r"nowhere\.lua")
+
+    def test_syntax_error_in_a_script(self):
+        self.write("bad.lua", "local x = = 1\n")
+        self.broken('service "web" { script = "bad.lua" }\n', r"bad\.lua:1:")
+
+    def test_script_fails_while_loading(self):
+        self.write("bad.lua", "\n\nerror('not today')\n")
+        self.broken('service "web" { script = "bad.lua" }\n', r"bad\.lua:3: not today")
+
+    def test_port_of_the_new_scripts_is_taken(self):
+        taken = self.server(harness.echo)
+        self.broken(f'service "web" {{ script = "proxy.lua", listen = {{"127.0.0.1:{taken.port}"}}, '
+                    f'upstreams = {{"127.0.0.1:{taken.port}"}} }}\n', rf"{taken.port}")
+
+    def test_endless_loop_while_loading(self):
+        self.write("bad.lua", "\nwhile true do end\n")
+        self.broken('service "web" { script = "bad.lua" }\n', r"bad\.lua:2:")
+
+    def test_many_reloads_leak_nothing(self):
+        origin = self.named(b"origin")
+        self.start(origin.port)
+        for _ in range(20):
+            self.assertEqual(self.reload().returncode, 0)
+        before = self.daemon.rss_settled()
+        descriptors = len(os.listdir(f"/proc/{self.daemon.pid}/fd"))
+        for _ in range(200 // harness.SLOW):
+            self.assertEqual(self.reload().returncode, 0)
+        self.assertLessEqual(len(os.listdir(f"/proc/{self.daemon.pid}/fd")), descriptors)
+        if not harness.SANITIZER:
+            self.assertLess(self.daemon.rss_settled() - before, 2 << 20)
+
+
+@harness.both_descriptor_kinds
+class StopTest(ReloadBase):
+    def test_idle_daemon_ends_at_once(self):
+        self.start(harness.free_port(), 'stop_timeout = "30s"')
+        begun = time.monotonic()
+        self.daemon.signal(signal.SIGTERM)
+        self.assertEqual(self.daemon.wait_exit(10), 0)
+        self.assertLess(time.monotonic() - begun, 3 * harness.SLOW)
+
+    def test_connections_may_finish(self):
+        origin = self.server(harness.echo)
+        self.start(origin.port, 'stop_timeout = "30s"')
+        tunnels = [self.connect(self.port) for _ in range(10)]
+        for s in tunnels:
+            s.sendall(b"before")
+            self.assertEqual(harness.read_exactly(s, 6), b"before")
+        self.daemon.signal(signal.SIGTERM)
+        harness.until(lambda: not harness.listening(self.port), 10, "no new connections")
+        for s in tunnels:
+            data = harness.noise(200000)
+            s.sendall(data)
+            self.assertEqual(harness.digest(harness.read_exactly(s, len(data))), harness.digest(data))
+        self.assertTrue(self.daemon.alive())
+        begun = time.monotonic()
+        for s in tunnels:
+            s.close()
+        self.assertEqual(self.daemon.wait_exit(20), 0)
+        self.assertLess(time.monotonic() - begun, 5 * harness.SLOW, "waited though nothing was left")
+
+    def test_stop_timeout_cuts_the_rest(self):
+        origin = self.server(harness.echo)
+        self.start(origin.port, 'stop_timeout = "1s"')
+        s = self.connect(self.port)
+        s.sendall(b"x")
+        self.assertEqual(s.recv(1), b"x")
+        begun = time.monotonic()
+        self.daemon.signal(signal.SIGTERM)
+        self.assertTrue(harness.ended(s))
+        self.assertGreaterEqual(time.monotonic() - begun, 0.8)
+        self.assertEqual(self.daemon.wait_exit(10), 0)
+
+    def test_second_signal_ends_at_once(self):
+        origin = self.server(harness.echo)
+        self.start(origin.port, 'stop_timeout = "30s"')
+        s = self.connect(self.port)
+        s.sendall(b"x")
+        self.assertEqual(s.recv(1), b"x")
+        self.daemon.signal(signal.SIGTERM)
+        harness.until(lambda: not harness.listening(self.port), 10, "no new connections")
+        begun = time.monotonic()
+        self.daemon.signal(signal.SIGTERM)
+        self.assertEqual(self.daemon.wait_exit(10), 0)
+        self.assertLess(time.monotonic() - begun, 4 * harness.SLOW)
+
+    def test_a_stopped_script_hears_sysshutdown(self):
+        port = harness.free_port()
+        self.write("wait.lua", f"""
+local listener = assert(ba.socket.bind({port}, {{intf = "127.0.0.1"}}))
+listener:event(function(l)
+   while true do
+      local s = l:accept()
+      if not s then break end
+      s:event(function(s) trace("ended with", select(2, s:read())) end, "s")
+   end
+end, "r")
+""")
+        daemon = self.service('stop_timeout = "500ms"\nservice "wait" { script = "wait.lua" }', [port])
+        daemon.leaves_connections = True
+        s = self.connect(port)
+        harness.until(lambda: harness.open_connections(port), 5, "accepted")
+        daemon.signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait_exit(10), 0)
+        self.assertTrue(re.search(r"ended with\s+sysshutdown", daemon.log()), daemon.log())
+        s.close()
+
+
+if __name__ == "__main__":
+    harness.main()
