@@ -1,0 +1,18 @@
+-- What `./dev run` starts: a proxy in front of an origin, both served by scripts in this one daemon. Try
+-- curl http://127.0.0.1:8080/ and cosockctl -s /tmp/cosockd-demo.sock status.
+
+script_dir = "../scripts"
+library_dir = "../scripts/lib"
+data_dir = "."
+control_socket = env("XDG_RUNTIME_DIR", "/tmp") .. "/cosockd-demo.sock"
+
+service "origin" {
+    script = "origin.lua",
+    listen = { "127.0.0.1:8081" },
+}
+
+service "proxy" {
+    script = "proxy.lua",
+    listen = { "127.0.0.1:8080", "[::1]:8080" },
+    upstreams = { "127.0.0.1:8081" },
+}

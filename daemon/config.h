@@ -1,0 +1,49 @@
+/*
+ * config - one configuration, read and validated: settings, services, and the program of start-up
+ * chunks that a cell loads. Counted references, because its strings must stay as long as a
+ * generation of scripts runs that was loaded from it.
+ */
+#ifndef CSD_CONFIG_H
+#define CSD_CONFIG_H
+
+#include <stdio.h>
+
+#include "daemon/settings.h"
+#include "script/cell.h"
+
+struct csd_config {
+    unsigned refs;
+    char *path; /* of the file; NULL in script mode */
+    struct cs_conf conf;
+    struct csd_settings settings;
+    struct cs_program_part *parts; /* one per service; their paths are owned */
+    struct cs_program program;
+};
+
+/* Reads and validates a file. prefix (may be NULL): where relative names are looked up first. On
+ * success *out has one reference. When errors were added, or for -ENOMEM, *out is NULL. 0 or
+ * -ENOMEM. */
+CS_MUST_CHECK int csd_config_load(struct csd_config **out, const char *path, const char *prefix,
+                                  struct cs_errors *errors);
+
+/* What `cosockd script.lua args` needs: defaults, and a program of `source` (-e, may be NULL) and
+ * `script` (may be NULL). argv must stay. 0 or -ENOMEM. */
+CS_MUST_CHECK int csd_config_script(struct csd_config **out, const char *prefix, const char *source,
+                                    const char *script, char **argv, int argc);
+
+struct csd_config *csd_config_ref(struct csd_config *c);
+
+/* Accepts NULL. */
+void csd_config_unref(struct csd_config *c);
+
+/* Effective settings and services as JSON. */
+void csd_config_json(const struct csd_config *c, FILE *out);
+
+/* What a cell is made from. Strings are those of c. */
+void csd_config_cell(const struct csd_config *c, struct cs_cell_config *out);
+
+/* The control socket that the file asks for, whatever else is wrong with it; the default when it
+ * does not say. NULL when out of memory; cs_free. */
+CS_MUST_CHECK char *csd_config_control_socket(const char *path, const char *prefix);
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * options - the command line of cosockd.
+ */
+#ifndef CSD_OPTIONS_H
+#define CSD_OPTIONS_H
+
+#include <stdio.h>
+
+#include "base/base.h"
+
+enum csd_mode {
+    CSD_MODE_RUN,      /* the daemon */
+    CSD_MODE_SCRIPT,   /* cosockd script.lua, cosockd -e */
+    CSD_MODE_SIGNAL,   /* -s */
+    CSD_MODE_HELP,     /* -h */
+    CSD_MODE_VERSION,  /* -v */
+    CSD_MODE_BUILD,    /* -V */
+    CSD_MODE_SETTINGS, /* --settings */
+};
+
+struct csd_options {
+    enum csd_mode mode;
+    const char *conf_file;
+    const char *prefix; /* NULL: none */
+    const char *source; /* -e; NULL: none */
+    const char *script; /* NULL: none */
+    char **argv;        /* the script's arguments */
+    int argc;
+    const char *request; /* -s: a word of the control protocol */
+    bool test, dump, quiet;
+};
+
+/* True, or false with one line about what is wrong in `why`. */
+CS_MUST_CHECK bool csd_options_parse(struct csd_options *o, int argc, char **argv, char *why,
+                                     size_t why_size);
+
+void csd_options_help(FILE *out);
+
+#endif
