@@ -1,0 +1,367 @@
+/*
+ * worker - see worker.h.
+ */
+#include "daemon/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+struct csd_worker {
+    pthread_t thread;
+    int answer_fd;
+    bool script_mode;
+    bool wake_owed; /* main thread: commands are waiting that the worker was not told of */
+
+    /* Set before the thread starts, or by it before `started`. */
+    const struct cs_cell_config *config;
+    struct cs_registry *registry;
+    struct cs_cell *cell;
+    char *why;
+    size_t why_size;
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t starting;
+    bool started;
+    int start_err;
+    bool gone; /* the cell is being destroyed: no more waking */
+    unsigned commands;
+    const struct cs_program *program;
+    unsigned generation;
+    struct csd_answers answers;
+
+    /* The worker thread's own. */
+    bool draining, stopping, ended;
+};
+
+/* ---- answers ---- */
+
+/* Tells the main thread that answers.set changed; the lock is held. */
+static void answer(struct csd_worker *w, unsigned bits)
+{
+    uint64_t one = 1;
+
+    w->answers.set |= bits;
+    /* An eventfd refuses a write only at 2^64 - 2: then it is readable anyway. */
+    if (write(w->answer_fd, &one, sizeof(one)) < 0) {
+        return;
+    }
+}
+
+static void locked_answer(struct csd_worker *w, unsigned bits)
+{
+    pthread_mutex_lock(&w->lock);
+    answer(w, bits);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void loaded(void *user, unsigned generation, const char *errors)
+{
+    struct csd_worker *w = user;
+    char *copy = NULL;
+
+    if (errors) {
+        copy = cs_strdup(errors);
+    }
+    pthread_mutex_lock(&w->lock);
+    cs_free(w->answers.errors);
+    w->answers.errors = copy;
+    w->answers.generation = generation;
+    w->answers.load_failed = errors != NULL;
+    answer(w, CSD_LOADED);
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- commands, in the worker ---- */
+
+static void do_load(struct csd_worker *w, const struct cs_program *program, unsigned generation)
+{
+    char text[128];
+    int err = cs_cell_load(w->cell, program, generation, loaded, w);
+
+    if (err != 0) {
+        (void)snprintf(text, sizeof(text), "cannot load: %s\n", cs_err_text(err));
+        loaded(w, generation, text);
+    }
+}
+
+static void do_stop(struct csd_worker *w)
+{
+    struct cs_cell_status status;
+
+    if (w->stopping) {
+        return;
+    }
+    w->stopping = true;
+    cs_cell_status(w->cell, &status);
+    pthread_mutex_lock(&w->lock);
+    w->answers.cut = status.connections;
+    pthread_mutex_unlock(&w->lock);
+    cs_cell_stop(w->cell);
+}
+
+static void do_status(struct csd_worker *w)
+{
+    struct cs_cell_status status;
+
+    cs_cell_status(w->cell, &status);
+    pthread_mutex_lock(&w->lock);
+    w->answers.status = status;
+    answer(w, CSD_STATUS_READY);
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* Runs in the loop's ops phase. */
+static void run_commands(void *arg)
+{
+    struct csd_worker *w = arg;
+    const struct cs_program *program;
+    unsigned commands, generation;
+
+    pthread_mutex_lock(&w->lock);
+    commands = w->commands;
+    w->commands = 0;
+    program = w->program;
+    generation = w->generation;
+    pthread_mutex_unlock(&w->lock);
+
+    if (commands & CSD_LOAD) {
+        do_load(w, program, generation);
+    }
+    if (commands & CSD_COMMIT) {
+        cs_cell_commit(w->cell);
+        locked_answer(w, CSD_COMMITTED);
+    }
+    if (commands & CSD_ROLLBACK) {
+        cs_cell_rollback(w->cell);
+    }
+    if ((commands & CSD_DRAIN) && !w->draining && !w->stopping) {
+        w->draining = true;
+        cs_cell_drain(w->cell);
+    }
+    if (commands & CSD_STOP) {
+        do_stop(w);
+    }
+    if (commands & CSD_STATUS) {
+        do_status(w);
+    }
+    if (commands & CSD_PING) {
+        locked_answer(w, CSD_PONG);
+    }
+}
+
+/* ---- the thread ---- */
+
+/* What nobody calls back for: looked at after every turn. */
+static void look_for_ends(struct csd_worker *w)
+{
+    int status = 0;
+
+    if (w->stopping) {
+        w->ended = cs_cell_finished(w->cell);
+    } else if (w->draining && cs_cell_quiet(w->cell)) {
+        w->draining = false;
+        locked_answer(w, CSD_QUIET);
+    }
+    if (w->script_mode && !w->ended && cs_cell_script_done(w->cell, &status)) {
+        w->script_mode = false;
+        pthread_mutex_lock(&w->lock);
+        w->answers.exit_status = status;
+        answer(w, CSD_SCRIPT_DONE);
+        pthread_mutex_unlock(&w->lock);
+    }
+}
+
+/* The main thread waits for this. */
+static void tell_started(struct csd_worker *w, int err)
+{
+    pthread_mutex_lock(&w->lock);
+    w->started = true;
+    w->start_err = err;
+    pthread_cond_signal(&w->starting);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void *worker_main(void *arg)
+{
+    struct csd_worker *w = arg;
+    struct cs_loop *loop;
+    int err = cs_cell_create(&w->cell, w->config, w->registry, w->why, w->why_size);
+
+    if (err != 0) {
+        tell_started(w, err);
+        return NULL;
+    }
+    loop = cs_cell_loop(w->cell);
+    tell_started(w, 0);
+    while (!w->ended) {
+        (void)cs_loop_turn(loop, -1);
+        look_for_ends(w);
+    }
+    pthread_mutex_lock(&w->lock);
+    w->gone = true;
+    pthread_mutex_unlock(&w->lock);
+    cs_cell_destroy(w->cell);
+    locked_answer(w, CSD_FINISHED);
+    return NULL;
+}
+
+/* ---- the main thread's side ---- */
+
+static int init(struct csd_worker *w)
+{
+    int err = pthread_mutex_init(&w->lock, NULL);
+
+    if (err != 0) {
+        return -err;
+    }
+    err = pthread_cond_init(&w->starting, NULL);
+    if (err != 0) {
+        pthread_mutex_destroy(&w->lock);
+        return -err;
+    }
+    w->answer_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (w->answer_fd < 0) {
+        err = -errno;
+        pthread_cond_destroy(&w->starting);
+        pthread_mutex_destroy(&w->lock);
+    }
+    return err;
+}
+
+static void finish(struct csd_worker *w)
+{
+    (void)close(w->answer_fd);
+    pthread_cond_destroy(&w->starting);
+    pthread_mutex_destroy(&w->lock);
+    cs_free(w->answers.errors);
+    cs_free(w);
+}
+
+static int start_thread(struct csd_worker *w)
+{
+    int err = pthread_create(&w->thread, NULL, worker_main, w);
+
+    if (err != 0) {
+        return -err;
+    }
+    (void)pthread_setname_np(w->thread, "worker 0");
+    pthread_mutex_lock(&w->lock);
+    while (!w->started) {
+        pthread_cond_wait(&w->starting, &w->lock);
+    }
+    err = w->start_err;
+    pthread_mutex_unlock(&w->lock);
+    if (err != 0) {
+        (void)pthread_join(w->thread, NULL);
+    }
+    return err;
+}
+
+int csd_worker_start(struct csd_worker **out, const struct cs_cell_config *config,
+                     struct cs_registry *registry, bool script_mode, char *why, size_t why_size)
+{
+    struct csd_worker *w = cs_zalloc(sizeof(*w));
+    int err;
+
+    *out = NULL;
+    why[0] = '\0';
+    if (!w) {
+        return -ENOMEM;
+    }
+    err = init(w);
+    if (err != 0) {
+        cs_free(w);
+        return err;
+    }
+    w->script_mode = script_mode;
+    w->config = config;
+    w->registry = registry;
+    w->why = why;
+    w->why_size = why_size;
+    err = start_thread(w);
+    if (err != 0) {
+        finish(w);
+        return err;
+    }
+    *out = w;
+    return 0;
+}
+
+void csd_worker_destroy(struct csd_worker *w)
+{
+    if (w) {
+        (void)pthread_join(w->thread, NULL);
+        finish(w);
+    }
+}
+
+int csd_worker_fd(const struct csd_worker *w)
+{
+    return w->answer_fd;
+}
+
+/* The lock is held while posting: it keeps the cell alive. */
+static void wake_locked(struct csd_worker *w)
+{
+    if (w->gone) {
+        w->wake_owed = false;
+    } else if (w->wake_owed) {
+        w->wake_owed = cs_loop_post(cs_cell_loop(w->cell), run_commands, w) != 0;
+    }
+}
+
+bool csd_worker_wake(struct csd_worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    wake_locked(w);
+    pthread_mutex_unlock(&w->lock);
+    return !w->wake_owed;
+}
+
+static void send_locked(struct csd_worker *w, unsigned commands)
+{
+    /* With commands still waiting, a wake-up is on its way or owed already. */
+    if (w->commands == 0) {
+        w->wake_owed = true;
+    }
+    w->commands |= commands;
+    wake_locked(w);
+}
+
+void csd_worker_send(struct csd_worker *w, unsigned commands)
+{
+    pthread_mutex_lock(&w->lock);
+    send_locked(w, commands);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void csd_worker_load(struct csd_worker *w, const struct cs_program *program, unsigned generation)
+{
+    pthread_mutex_lock(&w->lock);
+    w->program = program;
+    w->generation = generation;
+    send_locked(w, CSD_LOAD);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void csd_worker_answers(struct csd_worker *w, struct csd_answers *out)
+{
+    uint64_t count;
+
+    /* Nothing to read is fine: the bits decide. */
+    if (read(w->answer_fd, &count, sizeof(count)) < 0) {
+        count = 0;
+    }
+    pthread_mutex_lock(&w->lock);
+    *out = w->answers;
+    w->answers.set = 0;
+    w->answers.errors = NULL;
+    pthread_mutex_unlock(&w->lock);
+}
