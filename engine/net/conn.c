@@ -189,14 +189,15 @@ static void broken(struct cs_conn *c, int err)
         stop(c);
         return;
     }
-    if (c->stream.err == 0) {
-        c->stream.err = err;
-    }
-    c->stream.eof = true;
-    c->full = false;
     if (!c->send.armed) {
         cs_chain_clear(&c->out);
     }
+    if (c->stream.err) {
+        return; /* told already: the other direction found out too */
+    }
+    c->stream.err = err;
+    c->stream.eof = true;
+    c->full = false;
     if (c->stream.user_ops) {
         c->stream.user_ops->on_eof(c->stream.user, &c->stream, c->stream.err);
     }
@@ -309,7 +310,9 @@ static void recv_done(struct cs_op *op, const struct cs_event *ev)
     } else if (ev->res == 0) {
         end_of_input(c);
     } else if (ev->res == -ENOBUFS) {
-        starve(c);
+        if (c->state < STOPPING) {
+            starve(c);
+        }
     } else if (ev->res != -ECANCELED && ev->res != -EINTR && ev->res != -EAGAIN) {
         broken(c, ev->res);
     }
@@ -397,6 +400,17 @@ static int give_back_if_scarce(struct cs_chain *data)
     return 0;
 }
 
+/* Many small writes in one turn share a slice, so that one send takes them all. Bytes behind those a
+ * send in flight has been given are free to fill. */
+static void join_small(struct cs_chain *out, struct cs_chain *data)
+{
+    const struct cs_slice *first = data->head;
+    if (first && first == data->tail && out->tail && first->len <= out->tail->room &&
+        cs_chain_append(out, first->data, first->len) == 0) {
+        cs_chain_clear(data);
+    }
+}
+
 static int conn_write(struct cs_stream *s, struct cs_chain *data)
 {
     struct cs_conn *c = of(s);
@@ -411,6 +425,7 @@ static int conn_write(struct cs_stream *s, struct cs_chain *data)
         cs_chain_clear(data);
         return err;
     }
+    join_small(&c->out, data);
     cs_chain_move_all(&c->out, data);
     c->full = c->full || c->out.len >= c->net->config.out_high;
     mark_dirty(c);
@@ -422,6 +437,12 @@ static size_t conn_room(const struct cs_stream *s)
     const struct cs_conn *c = of(s);
     size_t high = c->net->config.out_high;
     return c->state == OPEN && c->out.len < high ? high - c->out.len : 0;
+}
+
+static size_t conn_queued(const struct cs_stream *s)
+{
+    const struct cs_conn *c = of(s);
+    return c->state == CONNECTING ? 0 : c->out.len;
 }
 
 static void end_write_side(struct cs_conn *c)
@@ -578,6 +599,7 @@ static void join(struct cs_conn *c)
         cs_ring_close(c->net->ring, c->fd, c->reset);
     }
     set_state(c, CLOSED);
+    CS_ASSERT(!c->starved);
     cs_chain_clear(&c->out);
     cs_chain_clear(&c->stream.in);
     c->net->count.closed++;
@@ -644,6 +666,7 @@ static const struct cs_stream_ops conn_ops = {
     .shutdown = conn_shutdown,
     .close = conn_close,
     .room = conn_room,
+    .queued = conn_queued,
     .lower = conn_lower,
 };
 
@@ -758,6 +781,7 @@ static void connect_done(struct cs_op *op, const struct cs_event *ev)
             set_state(c, OPEN);
             cs_op_init(&c->ctl, watch_done);
             c->net->count.connected++;
+            read_on(c);
         }
         d.connected(d.user, c, ev->res);
     }

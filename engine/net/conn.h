@@ -44,8 +44,8 @@ CS_MUST_CHECK struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd,
 /* Called once from the loop: err 0, or why it failed (then close the stream). */
 typedef void cs_conn_connected_fn(void *user, struct cs_conn *c, int err);
 
-/* Starts connecting; timeout is the caller's (close the stream to give up). NULL when out of
- * memory. */
+/* Starts connecting; timeout is the caller's (close the stream to give up). Until `connected` the
+ * stream takes resume, pause and close only. NULL when out of memory. */
 CS_MUST_CHECK struct cs_conn *cs_conn_dial(struct cs_net *n, const struct cs_addr *remote,
                                            const struct cs_addr *local,
                                            cs_conn_connected_fn *connected, void *user);

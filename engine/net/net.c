@@ -49,11 +49,11 @@ void cs_net_finish(struct cs_net *n)
     cs_pool_destroy(n->conns);
 }
 
-void cs_net_abort_all(struct cs_net *n, int why)
+void cs_net_close_all(struct cs_net *n, bool abort, int why)
 {
     struct cs_conn *c = NULL;
     while ((c = cs_pool_next(n->conns, c))) {
-        cs_stream_close(cs_conn_stream(c), CS_CLOSE_ABORT, why);
+        cs_stream_close(cs_conn_stream(c), abort ? CS_CLOSE_ABORT : CS_CLOSE_GRACEFUL, why);
     }
 }
 

@@ -35,6 +35,7 @@ struct cs_net {
     struct cs_resolver *resolver;
     struct cs_net_config config;
     struct cs_net_counters count;
+    unsigned relays; /* open now */
     unsigned small_size; /* bytes of a small receive buffer: a read that fills one is a full read */
     /* Private to conn.c: linked through the conns. */
     struct cs_conn *dirty;  /* have output to send in phase 6 */
@@ -49,11 +50,11 @@ void cs_net_config_default(struct cs_net_config *config);
 CS_MUST_CHECK int cs_net_init(struct cs_net *n, struct cs_loop *loop,
                               const struct cs_net_config *config);
 
-/* Every conn must be gone (cs_net_abort_all and turns until cs_net_idle). */
+/* Every conn must be gone (cs_net_close_all and turns until cs_net_idle). */
 void cs_net_finish(struct cs_net *n);
 
-/* Aborts every connection that is left, whoever owns it. */
-void cs_net_abort_all(struct cs_net *n, int why);
+/* Closes every connection that is left, whoever owns it: owners get on_closed. */
+void cs_net_close_all(struct cs_net *n, bool abort, int why);
 
 /* True when no connection exists and nothing of ours is with the kernel. */
 bool cs_net_idle(const struct cs_net *n);

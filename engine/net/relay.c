@@ -50,6 +50,7 @@ static void end(struct cs_relay *r, enum cs_close_how how, int err)
 
 static void finish(struct cs_relay *r)
 {
+    r->net->relays--;
     if (r->done) {
         r->result.bytes[0] = r->side[0].bytes;
         r->result.bytes[1] = r->side[1].bytes;
@@ -227,6 +228,7 @@ struct cs_relay *cs_relay_start(struct cs_net *n, struct cs_stream *a, struct cs
     r->done = done;
     r->user = user;
     cs_timer_init(&r->quiet, too_quiet);
+    n->relays++;
     cs_stream_attach(a, &relay_user, r);
     cs_stream_attach(b, &relay_user, r);
     start_quiet(r);

@@ -54,6 +54,7 @@ struct cs_stream_ops {
     void (*shutdown)(struct cs_stream *s);
     void (*close)(struct cs_stream *s, enum cs_close_how how, int why);
     size_t (*room)(const struct cs_stream *s);
+    size_t (*queued)(const struct cs_stream *s);
     struct cs_stream *(*lower)(const struct cs_stream *s); /* the stream below; NULL for a conn */
 };
 
@@ -124,6 +125,12 @@ static inline void cs_stream_close(struct cs_stream *s, enum cs_close_how how, i
 static inline size_t cs_stream_room(const struct cs_stream *s)
 {
     return s->ops->room(s);
+}
+
+/* Bytes given to write that the kernel has not taken yet. */
+static inline size_t cs_stream_queued(const struct cs_stream *s)
+{
+    return s->ops->queued(s);
 }
 
 /* The connection at the bottom of a stack of streams. */

@@ -30,6 +30,16 @@ enum cs_task_kind {
     CS_TASK_STARTUP,  /* the chunk of a service or script */
 };
 
+/* What a parked task waits for, as sock:state() names it. */
+enum cs_wait {
+    CS_WAIT_NONE,
+    CS_WAIT_READ,
+    CS_WAIT_WRITE,
+    CS_WAIT_CONNECT,
+    CS_WAIT_ACCEPT,
+    CS_WAIT_DISABLE,
+};
+
 enum cs_task_state { CS_TASK_READY, CS_TASK_RUNNING, CS_TASK_PARKED, CS_TASK_DONE };
 
 struct cs_task {
@@ -40,9 +50,11 @@ struct cs_task {
     struct cs_sock *sock; /* the socket whose coroutine this is; NULL for the other kinds */
     enum cs_task_kind kind;
     enum cs_task_state state;
+    enum cs_wait waiting; /* set by the binding before it parks; NONE again when it runs */
     bool collectable;    /* not in the live table now */
     uint8_t streak;      /* calls answered without a suspension in this slice */
     int live_ref;
+    const char *name; /* of the service whose code it runs; inherited from its maker */
     int args;            /* values on co's stack for the next resume */
     int wake;            /* why the last wait ended: 0 or a code of err.h (CS_ETIMEOUT, ...) */
     struct cs_timer *timeout; /* of the current wait; made when first needed */
@@ -52,7 +64,10 @@ struct cs_task {
     /* Told once when the coroutine has ended; err 0 or CS_ESCRIPT. The results, if any, are on top of
      * co. Then the task is freed. NULL: nobody. */
     void (*ended)(struct cs_task *t, int err);
-    void *user; /* of whoever set ended or leave */
+    /* A plain coroutine.yield of the task's own function, its args values on top of co: the hook takes
+     * them off. The task is then PARKED until cs_task_wake. NULL: such a yield is an error. */
+    void (*yielded)(struct cs_task *t);
+    void *user; /* of whoever set the hooks */
 };
 
 /* ---- starting ---- */
@@ -80,6 +95,9 @@ void cs_task_run_now(lua_State *L, struct cs_task *t, int nargs);
 CS_RAISES int cs_task_park(lua_State *L, struct cs_task *t, void (*leave)(struct cs_task *),
                            int64_t timeout_ms, lua_KFunction k, lua_KContext ctx);
 
+/* As cs_task_park, but ready again at once: the others get their turn. */
+CS_RAISES int cs_task_give_way(lua_State *L, struct cs_task *t, lua_KFunction k, lua_KContext ctx);
+
 /* Raises a clear error ("<what> would have to wait here, ...") outside a task, across a C call that
  * cannot yield. Otherwise returns the current task. In a stopping VM waits end at once: see
  * cs_task_park. */
@@ -95,6 +113,10 @@ void cs_task_wake(struct cs_task *t, int err);
 /* Ends a wait for another reason than what it waits for: leave, then wake. */
 void cs_task_interrupt(struct cs_task *t, int err);
 
+/* Ends a PARKED or READY task without running more of it, except its to-be-closed variables. `ended`
+ * is not called. */
+void cs_task_kill(struct cs_task *t);
+
 /* ---- collectable waits (disable) ---- */
 
 /* From now on only its socket keeps it alive. sock_index: its userdata on L's stack. Raises. */
@@ -105,6 +127,9 @@ CS_RAISES void cs_task_make_collectable(lua_State *L, struct cs_task *t, int soc
 void cs_task_discard(struct cs_task *t);
 
 /* ---- running ---- */
+
+/* Pushes the socket of a running or live task. */
+void cs_task_push_sock(lua_State *L, const struct cs_task *t);
 
 /* The script phase: resumes at most `max` ready tasks. True when more are ready. */
 bool cs_task_run_ready(struct cs_vm *vm, unsigned max);

@@ -46,12 +46,16 @@ struct cs_vm {
     struct cs_list tasks;  /* all, by cs_task.all */
     struct cs_list ready;  /* to be resumed in the script phase */
     struct cs_list held;   /* parked until commit */
+    struct cs_list timers; /* of bind_timer.c: set while loading */
+    struct cs_list relays; /* of bind_relay.c: those somebody here is to be told about */
+    struct cs_list closed_relays; /* ended; their on_close functions are to be called */
     struct cs_task *current; /* whose Lua code runs now, or NULL */
     unsigned depth;        /* nesting of cs_task_run_now */
-    unsigned task_count, socket_count, relay_count, timer_count;
+    unsigned no_wait;      /* coroutines resumed from where Lua cannot yield */
+    unsigned task_count, socket_count, listen_count, relay_count, timer_count;
     uint64_t errors, overruns, collected; /* script errors, CPU overruns, sockets closed by collection */
     int live_table, weak_table; /* registry references: see task.c */
-    const char *name;      /* of the part that runs or loads, for logs */
+    const char *name;      /* of the part that is being loaded */
     const char *data_dir;
 };
 

@@ -1,0 +1,644 @@
+/* bind_sock - the methods of a socket (ba-api B.3 to B.6, rules of A.3 to A.7). */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "script/sock.h"
+
+#define READ_MAX 65536  /* bytes one read joins from small pieces */
+#define STREAK_MAX 64   /* calls a task may have answered in one slice before others get their turn */
+
+/* Registers t as the one that waits on s; raises when another does already. */
+static void CS_RAISES wait_on(lua_State *L, struct cs_sock *s, struct cs_task *t,
+                              enum cs_wait what)
+{
+    if (s->waiter) {
+        char place[128];
+        luaL_error(L, "socket busy: another coroutine waits on it at %s",
+                   cs_task_place(s->waiter, place, sizeof(place)));
+    }
+    s->waiter = t;
+    t->waiting = what;
+    t->user = s;
+}
+
+/* ---- read ---- */
+
+/* Pushes up to READ_MAX unread bytes (more if one piece is larger). Consuming after pushing: a memory
+ * error loses nothing. */
+static void CS_RAISES push_input(lua_State *L, struct cs_stream *stream)
+{
+    const struct cs_slice *head = stream->in.head;
+    size_t n = stream->in.len;
+    if (n == head->len || head->len >= READ_MAX) {
+        n = head->len;
+        lua_pushlstring(L, (const char *)head->data, n);
+    } else {
+        luaL_Buffer b;
+        n = CS_MIN(n, (size_t)READ_MAX);
+        char *to = luaL_buffinitsize(L, &b, n);
+        cs_chain_peek(&stream->in, to, n);
+        luaL_pushresultsize(&b, n);
+    }
+    int err = cs_stream_consume(stream, n, NULL);
+    (void)err; /* dropping cannot fail */
+}
+
+/* Results of a read that can be answered now, or 0. */
+static int CS_RAISES try_read(lua_State *L, struct cs_sock *s)
+{
+    if (s->state == CS_SOCK_TERMINATED) {
+        return cs_push_error_as(L, cs_sock_read_error(s->end), s->end);
+    }
+    if (!s->stream) {
+        return 0;
+    }
+    if (s->stream->in.len > 0) {
+        push_input(L, s->stream);
+        return 1;
+    }
+    if (s->stream->err) {
+        return cs_push_error_as(L, cs_sock_read_error(s->stream->err), s->stream->err);
+    }
+    return s->stream->eof ? cs_push_error(L, CS_EOF) : 0;
+}
+
+static int read_on(lua_State *L, int status, lua_KContext ctx);
+
+static int CS_RAISES wait_for_input(lua_State *L, struct cs_sock *s, int64_t ms)
+{
+    struct cs_task *t = cs_task_can_wait(L, "read");
+    wait_on(L, s, t, CS_WAIT_READ);
+    if (s->stream && s->disabled == CS_SOCK_ENABLED) {
+        cs_stream_resume(s->stream);
+    }
+    return cs_task_park(L, t, cs_sock_leave, ms, read_on, (lua_KContext)ms);
+}
+
+/* ctx: the time given to read, or -1. */
+static int read_on(lua_State *L, int status, lua_KContext ctx)
+{
+    struct cs_sock *s = lua_touserdata(L, 1);
+    int why = cs_task_current(L)->wake;
+    (void)status;
+    int n = try_read(L, s);
+    if (n > 0) {
+        return n;
+    }
+    return why < 0 ? cs_push_error(L, why) : wait_for_input(L, s, (int64_t)ctx);
+}
+
+static void CS_RAISES check_reader(lua_State *L, const struct cs_sock *s, const struct cs_task *t)
+{
+    if (s->mode == CS_SOCK_COSOCKET && s->owner && (!t || t->sock != s)) {
+        luaL_error(L, "only a cosocket's own coroutine may read it");
+    }
+    if (s->state == CS_SOCK_LISTENING) {
+        luaL_error(L, "read on a listening socket: use accept");
+    }
+}
+
+/* A peer that always has data ready must not keep the others waiting. */
+static bool others_first(lua_State *L, struct cs_task *t)
+{
+    return t && ++t->streak >= STREAK_MAX && lua_isyieldable(L) && !t->vm->no_wait;
+}
+
+static int sock_read(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    int64_t ms = lua_type(L, 2) == LUA_TNUMBER ? cs_check_ms(L, 2) : -1;
+    struct cs_task *t = cs_task_current(L);
+    check_reader(L, s, t);
+    if (others_first(L, t)) {
+        return cs_task_give_way(L, t, read_on, (lua_KContext)ms);
+    }
+    int n = try_read(L, s);
+    if (n > 0) {
+        return n;
+    }
+    if (ms == 0) {
+        return cs_push_error(L, CS_ETIMEOUT);
+    }
+    if (!s->stream && ms < 0) {
+        return cs_push_error(L, CS_ESTATE); /* it would wait for ever */
+    }
+    return wait_for_input(L, s, ms);
+}
+
+/* ---- write ---- */
+
+struct payload {
+    const char *bytes;
+    size_t len;
+};
+
+/* The bytes of write(data [, i [, j]]), as string.sub would cut them. */
+static struct payload CS_RAISES check_payload(lua_State *L)
+{
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 2, &len);
+    lua_Integer size = (lua_Integer)len;
+    if (lua_isboolean(L, 3)) {
+        return (struct payload){bytes, len};
+    }
+    lua_Integer i = lua_isnoneornil(L, 3) ? 1 : cs_check_number(L, 3);
+    lua_Integer j = lua_isnoneornil(L, 4) || lua_isboolean(L, 4) ? -1 : cs_check_number(L, 4);
+    i = i < 0 ? CS_MAX(size + i + 1, 1) : CS_MAX(i, 1);
+    j = j < 0 ? size + j + 1 : CS_MIN(j, size);
+    return i > j ? (struct payload){bytes, 0}
+                 : (struct payload){bytes + i - 1, (size_t)(j - i + 1)};
+}
+
+static int push_write_error(lua_State *L, int err)
+{
+    bool system = err < 0 && err > -4096 && err != -ENOMEM;
+    return cs_push_error_as(L, system ? "socketwritefailed" : cs_error_string(err), err);
+}
+
+/* Hands n bytes to the stream. 0 or an error. */
+static int give(struct cs_sock *s, const char *bytes, size_t n)
+{
+    struct cs_chain data = {0};
+    int err = cs_chain_append(&data, bytes, n);
+    return err < 0 ? err : cs_stream_write(s->stream, &data);
+}
+
+static int write_on(lua_State *L, int status, lua_KContext ctx);
+
+/* Gives what there is room for; suspends with the rest, first in the queue once it has begun. */
+static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct payload p, size_t done)
+{
+    while (done < p.len) {
+        size_t room = s->stream->err ? p.len : cs_stream_room(s->stream);
+        struct cs_task *t = cs_task_current(L);
+        if (room < p.len - done) {
+            t = cs_task_can_wait(L, "write"); /* raises before a part is taken */
+        }
+        if (room == 0) {
+            t->waiting = CS_WAIT_WRITE;
+            t->user = s;
+            if (done > 0 || s->writing == t) {
+                cs_list_prepend(&s->writers, &t->node);
+            } else {
+                cs_list_append(&s->writers, &t->node);
+            }
+            s->writing = s->writing == t ? NULL : s->writing;
+            return cs_task_park(L, t, cs_sock_leave, -1, write_on, (lua_KContext)done);
+        }
+        size_t n = CS_MIN(room, p.len - done);
+        int err = give(s, p.bytes + done, n);
+        if (err < 0) {
+            return push_write_error(L, err);
+        }
+        done += n;
+    }
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+/* ctx: bytes already given. */
+static int write_on(lua_State *L, int status, lua_KContext ctx)
+{
+    struct cs_sock *s = lua_touserdata(L, 1);
+    struct cs_task *t = cs_task_current(L);
+    int n;
+    (void)status;
+    if (t->wake < 0 || !s->stream) {
+        n = push_write_error(L, t->wake < 0 ? t->wake : s->end);
+    } else {
+        n = write_some(L, s, check_payload(L), (size_t)ctx);
+    }
+    if (s->writing == t) {
+        s->writing = NULL;
+        if (s->stream && cs_stream_room(s->stream) > 0) {
+            cs_sock_next_writer(s);
+        }
+    }
+    return n;
+}
+
+/* A page, job or timer writes to a cosocket: it is never suspended (A.5). Nothing of a message is taken
+ * when it does not fit the queue. */
+static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct payload p)
+{
+    size_t queued = cs_stream_queued(s->stream);
+    bool waiting = queued > 0 || !cs_list_empty(&s->writers) || s->writing;
+    if (waiting && queued + p.len > s->queuelen) {
+        luaL_pushfail(L);
+        lua_pushinteger(L, (lua_Integer)queued);
+        return 2;
+    }
+    int err = give(s, p.bytes, p.len);
+    if (err < 0) {
+        return push_write_error(L, err);
+    }
+    lua_pushboolean(L, true);
+    if (!waiting) {
+        return 1;
+    }
+    lua_pushinteger(L, (lua_Integer)cs_stream_queued(s->stream));
+    return 2;
+}
+
+static int sock_write(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    struct payload p = check_payload(L);
+    struct cs_task *t = cs_task_current(L);
+    if (s->state == CS_SOCK_TERMINATED) {
+        return push_write_error(L, s->end);
+    }
+    if (!s->stream) {
+        return cs_push_error_as(L, "invalidsocketcon", CS_ESTATE);
+    }
+    if (p.len == 0) {
+        lua_pushboolean(L, false);
+        return 1;
+    }
+    if (s->mode == CS_SOCK_COSOCKET && (!t || t->kind != CS_TASK_COSOCKET)) {
+        return write_queued(L, s, p);
+    }
+    if (!cs_list_empty(&s->writers) || s->writing) { /* behind those who wait already */
+        t = cs_task_can_wait(L, "write");
+        t->waiting = CS_WAIT_WRITE;
+        t->user = s;
+        cs_list_append(&s->writers, &t->node);
+        return cs_task_park(L, t, cs_sock_leave, -1, write_on, 0);
+    }
+    return write_some(L, s, p, 0);
+}
+
+/* ---- accept ---- */
+
+static int accept_on(lua_State *L, int status, lua_KContext ctx)
+{
+    struct cs_sock *s = lua_touserdata(L, 1);
+    struct cs_task *t = cs_task_current(L);
+    (void)status;
+    (void)ctx;
+    if (!s->bound || (t->wake < 0 && t->wake != CS_ETIMEOUT)) {
+        return cs_push_error(L, s->bound ? t->wake : s->end);
+    }
+    struct cs_sock *fresh = cs_sock_new(L, CS_SOCK_BLOCKING); /* first: it can raise */
+    struct cs_conn *c = cs_bound_take(s->bound);
+    if (c) {
+        cs_sock_attach(fresh, cs_conn_stream(c));
+        return 1;
+    }
+    lua_pop(L, 1);
+    t = cs_task_can_wait(L, "accept");
+    wait_on(L, s, t, CS_WAIT_ACCEPT);
+    return cs_task_park(L, t, cs_sock_leave, -1, accept_on, 0);
+}
+
+static int sock_accept(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    struct cs_task *t = cs_task_current(L);
+    if (s->state != CS_SOCK_LISTENING && s->state != CS_SOCK_TERMINATED) {
+        return luaL_error(L, "accept on a socket that does not listen");
+    }
+    if (!t || (s->owner && t->sock != s) || (!s->owner && s->state == CS_SOCK_LISTENING)) {
+        return luaL_error(L, "accept outside the listener's own coroutine: start one with "
+                             "sock:event(f, \"r\")");
+    }
+    if (others_first(L, t)) {
+        return cs_task_give_way(L, t, accept_on, 0);
+    }
+    t->wake = 0;
+    return accept_on(L, LUA_OK, 0);
+}
+
+/* ---- disable, enable ---- */
+
+/* ctx: what was on the stack before the values of enable. */
+static int disable_on(lua_State *L, int status, lua_KContext ctx)
+{
+    struct cs_sock *s = lua_touserdata(L, 1);
+    struct cs_task *t = cs_task_current(L);
+    (void)status;
+    s->disabled = CS_SOCK_ENABLED;
+    if (s->waiter == t) {
+        s->waiter = NULL;
+    }
+    if (t->wake < 0) {
+        return cs_push_error_as(L, cs_sock_read_error(t->wake), t->wake);
+    }
+    return lua_gettop(L) - (int)ctx;
+}
+
+/* Values of an enable that came while the coroutine was running. */
+static int CS_RAISES take_latched(lua_State *L, struct cs_sock *s)
+{
+    s->latched = false;
+    lua_getiuservalue(L, 1, 2);
+    lua_Integer n = 0;
+    if (lua_getfield(L, -1, "n") == LUA_TNUMBER) {
+        n = lua_tointeger(L, -1);
+    }
+    lua_pop(L, 1);
+    luaL_checkstack(L, (int)n, "too many values");
+    int table = lua_gettop(L);
+    for (lua_Integer i = 1; i <= n; i++) {
+        lua_rawgeti(L, table, i);
+    }
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, 2);
+    return (int)n;
+}
+
+static int CS_RAISES disable_self(lua_State *L, struct cs_sock *s)
+{
+    if (s->state == CS_SOCK_TERMINATED || s->state == CS_SOCK_LISTENING) {
+        return cs_push_error(L, CS_ESTATE);
+    }
+    if (s->latched) {
+        return take_latched(L, s);
+    }
+    if (s->stream && s->stream->eof && s->stream->in.len == 0) {
+        int err = s->stream->err ? s->stream->err : CS_EOF;
+        return cs_push_error_as(L, cs_sock_read_error(err), err);
+    }
+    struct cs_task *t = cs_task_can_wait(L, "disable");
+    wait_on(L, s, t, CS_WAIT_DISABLE);
+    int top = lua_gettop(L);
+    cs_task_make_collectable(L, t, 1);
+    s->disabled = CS_SOCK_DISABLED_SELF;
+    if (s->stream) {
+        cs_stream_resume(s->stream); /* up to the read-ahead, so that a hang-up is noticed */
+    }
+    return cs_task_park(L, t, cs_sock_leave, -1, disable_on, top);
+}
+
+static int sock_disable(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    struct cs_task *t = cs_task_current(L);
+    if (t && t == s->owner) {
+        lua_settop(L, 1);
+        return disable_self(L, s);
+    }
+    bool reads = s->owner && s->waiter == s->owner && s->waiter->waiting == CS_WAIT_READ;
+    if (!reads || !s->stream) {
+        return cs_push_error(L, CS_ESTATE);
+    }
+    s->disabled = CS_SOCK_DISABLED_OUTSIDE;
+    cs_stream_pause(s->stream);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static void CS_RAISES latch(lua_State *L, struct cs_sock *s)
+{
+    int n = lua_gettop(L) - 1;
+    lua_createtable(L, n, 1);
+    for (int i = 1; i <= n; i++) {
+        lua_pushvalue(L, i + 1);
+        lua_rawseti(L, -2, i);
+    }
+    lua_pushinteger(L, n);
+    lua_setfield(L, -2, "n");
+    lua_setiuservalue(L, 1, 2);
+    s->latched = true;
+}
+
+static void CS_RAISES resume_disabled(lua_State *L, struct cs_sock *s)
+{
+    struct cs_task *t = s->owner;
+    int n = lua_gettop(L) - 1;
+    if (!lua_checkstack(t->co, n)) {
+        luaL_error(L, "too many values");
+    }
+    s->waiter = NULL;
+    s->disabled = CS_SOCK_ENABLED;
+    lua_xmove(L, t->co, n);
+    cs_task_run_now(L, t, n);
+}
+
+static int sock_enable(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    if (s->disabled == CS_SOCK_DISABLED_OUTSIDE) {
+        s->disabled = CS_SOCK_ENABLED;
+        if (s->stream) {
+            cs_stream_resume(s->stream);
+            if (s->stream->in.len > 0 || s->stream->eof) {
+                cs_sock_wake(s, 0);
+            }
+        }
+    } else if (s->owner && s->waiter == s->owner && s->waiter->waiting == CS_WAIT_DISABLE) {
+        resume_disabled(L, s);
+    } else if (s->owner && s->owner->state == CS_TASK_RUNNING && !s->latched) {
+        latch(L, s);
+    }
+    lua_settop(L, 1);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+/* ---- event, close ---- */
+
+static int sock_event(lua_State *L)
+{
+    static const char *const modes[] = {"r", "s", NULL};
+    struct cs_sock *s = cs_sock_check(L, 1);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    int mode = luaL_checkoption(L, 3, "r", modes);
+    if (s->state == CS_SOCK_LISTENING && mode == 1) {
+        return luaL_argerror(L, 3, "a listening socket takes \"r\" only");
+    }
+    if (s->state != CS_SOCK_OPEN && s->state != CS_SOCK_LISTENING) {
+        return cs_push_error(L, s->state == CS_SOCK_TERMINATED ? s->end : CS_ESTATE);
+    }
+    if (s->waiter) {
+        return luaL_error(L, "event on a socket whose coroutine waits on it");
+    }
+    int extra = CS_MAX(lua_gettop(L) - 3, 0);
+    luaL_checkstack(L, extra + 4, "too many arguments");
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 1);
+    for (int i = 0; i < extra; i++) {
+        lua_pushvalue(L, 4 + i);
+    }
+    cs_sock_run(L, s, mode == 1 ? CS_SOCK_COSOCKET : CS_SOCK_ASYNC, extra + 1);
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int sock_close(lua_State *L)
+{
+    cs_sock_close(cs_sock_check(L, 1), CS_ECLOSED, 0);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+/* Collected: closed, and no code of its coroutine runs any more (A.4). */
+static int sock_gc(lua_State *L)
+{
+    struct cs_sock *s = lua_touserdata(L, 1);
+    if (s->owner && s->owner->collectable) {
+        struct cs_task *t = s->owner;
+        s->owner = s->waiter = NULL;
+        cs_task_discard(t);
+    }
+    if (s->state != CS_SOCK_TERMINATED) {
+        s->vm->collected += s->stream != NULL;
+        cs_sock_close(s, CS_ECLOSED, CS_ECOLLECTED);
+    }
+    return 0;
+}
+
+/* ---- what it is ---- */
+
+static const char *state_name(const struct cs_sock *s)
+{
+    static const char *const waits[] = {
+        [CS_WAIT_NONE] = "exec",       [CS_WAIT_READ] = "read",     [CS_WAIT_WRITE] = "write",
+        [CS_WAIT_CONNECT] = "connect", [CS_WAIT_ACCEPT] = "accept", [CS_WAIT_DISABLE] = "disabled"};
+    const struct cs_task *t = s->owner ? s->owner : s->waiter;
+    if (s->state == CS_SOCK_TERMINATED) {
+        return "terminated";
+    }
+    if (s->disabled != CS_SOCK_ENABLED) {
+        return "disabled";
+    }
+    if (t) {
+        return waits[t->waiting];
+    }
+    return s->state == CS_SOCK_UNBOUND ? "notcon" : "exec";
+}
+
+static int sock_state(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    bool ended = s->stream && s->stream->eof && s->stream->in.len == 0;
+    lua_pushstring(L, state_name(s));
+    lua_pushboolean(L, (s->state == CS_SOCK_OPEN && !ended) || s->state == CS_SOCK_LISTENING);
+    return 2;
+}
+
+static int sock_owner(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    struct cs_task *t = cs_task_current(L);
+    lua_pushboolean(L, t && t == s->owner && t->kind == CS_TASK_COSOCKET);
+    return 1;
+}
+
+static int sock_queuelen(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    if (!lua_isnoneornil(L, 2)) {
+        lua_Integer n = cs_check_number(L, 2);
+        luaL_argcheck(L, n >= 0 && n <= UINT32_MAX, 2, "queue length out of range");
+        s->queuelen = (uint32_t)n;
+    }
+    lua_pushinteger(L, s->queuelen);
+    return 1;
+}
+
+static int push_address(lua_State *L, const struct cs_addr *a)
+{
+    char text[CS_ADDR_TEXT_MAX];
+    lua_pushstring(L, cs_addr_ip(a, text));
+    lua_pushinteger(L, cs_addr_port(a));
+    lua_pushboolean(L, cs_addr_family(a) == AF_INET6);
+    return 3;
+}
+
+static int sock_peername(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    struct cs_addr a;
+    int err = s->stream ? cs_conn_peername(cs_conn_of(cs_stream_bottom(s->stream)), &a) : CS_ESTATE;
+    return err < 0 ? cs_push_error_as(L, "invalidsocketcon", err) : push_address(L, &a);
+}
+
+static int sock_sockname(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    struct cs_addr a;
+    if (s->bound) {
+        return push_address(L, cs_bound_addr(s->bound));
+    }
+    int err = s->stream ? cs_conn_sockname(cs_conn_of(cs_stream_bottom(s->stream)), &a) : CS_ESTATE;
+    return err < 0 ? cs_push_error_as(L, "invalidsocketcon", err) : push_address(L, &a);
+}
+
+static int CS_RAISES set_int(lua_State *L, struct cs_conn *c, int level, int name, int value)
+{
+    int err = cs_conn_setsockopt(c, level, name, &value, sizeof(value));
+    return err < 0 ? cs_push_error_as(L, "failed", err) : (lua_pushboolean(L, true), 1);
+}
+
+/* keepalive: bool [, idle seconds, interval seconds]. */
+static int CS_RAISES set_keepalive(lua_State *L, struct cs_conn *c)
+{
+    static const int names[] = {TCP_KEEPIDLE, TCP_KEEPINTVL};
+    for (int i = 0; i < 2; i++) {
+        if (lua_isnoneornil(L, 4 + i)) {
+            continue;
+        }
+        lua_Integer seconds = cs_check_number(L, 4 + i);
+        luaL_argcheck(L, seconds >= 1 && seconds <= 32767, 4 + i, "seconds out of range");
+        int n = set_int(L, c, IPPROTO_TCP, names[i], (int)seconds);
+        if (n != 1) {
+            return n;
+        }
+    }
+    return set_int(L, c, SOL_SOCKET, SO_KEEPALIVE, lua_toboolean(L, 3));
+}
+
+static int sock_setoption(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    const char *name = luaL_checkstring(L, 2);
+    if (!s->stream) {
+        return cs_push_error_as(L, "invalidsocketcon", CS_ESTATE);
+    }
+    struct cs_conn *c = cs_conn_of(cs_stream_bottom(s->stream));
+    if (strcmp(name, "tcp-nodelay") == 0) {
+        return set_int(L, c, IPPROTO_TCP, TCP_NODELAY, lua_toboolean(L, 3));
+    }
+    if (strcmp(name, "keepalive") == 0) {
+        return set_keepalive(L, c);
+    }
+    return cs_push_error(L, CS_EINVAL);
+}
+
+static int sock_tostring(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    char text[CS_ADDR_TEXT_MAX] = "";
+    struct cs_addr a;
+    if (s->bound) {
+        cs_addr_text(cs_bound_addr(s->bound), text);
+    } else if (s->stream &&
+               cs_conn_peername(cs_conn_of(cs_stream_bottom(s->stream)), &a) == 0) {
+        cs_addr_text(&a, text);
+    }
+    lua_pushfstring(L, "socket (%s%s%s): %p", state_name(s), *text ? " " : "", text, (void *)s);
+    return 1;
+}
+
+void cs_bind_sock_methods(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"read", sock_read},         {"write", sock_write},       {"accept", sock_accept},
+        {"event", sock_event},       {"close", sock_close},       {"disable", sock_disable},
+        {"enable", sock_enable},     {"state", sock_state},       {"owner", sock_owner},
+        {"queuelen", sock_queuelen}, {"peername", sock_peername}, {"sockname", sock_sockname},
+        {"setoption", sock_setoption}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__gc", sock_gc}, {"__close", sock_close}, {"__tostring", sock_tostring}, {NULL, NULL}};
+    luaL_newmetatable(L, CS_SOCK_TYPE);
+    lua_pushvalue(L, -1);
+    luaL_setfuncs(L, meta, 1);
+    luaL_newlibtable(L, methods);
+    lua_pushvalue(L, -2);
+    luaL_setfuncs(L, methods, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}

@@ -1,0 +1,93 @@
+/*
+ * budget - the CPU budget of coroutines without a permanent hook: a timer on the thread's CPU clock
+ * ticks while the thread computes (an idle one gets no signal); when a slice has lasted too many ticks
+ * its state gets a hook that raises an error at the line it is at.
+ */
+#include <errno.h>
+#include <lauxlib.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "script/vm.h"
+
+#define TICK_MS 10
+#define BUDGET_SIGNAL SIGVTALRM
+
+/* Written by the thread, read by the handler that interrupts it. */
+static _Thread_local struct {
+    lua_State *volatile L;
+    volatile unsigned slice;
+    volatile uint32_t budget_ms;
+    volatile sig_atomic_t hooked;
+    unsigned seen_slice, ticks; /* the handler's own */
+    bool started;
+} budget;
+
+/* Stays on until the slice ends: a script that catches the error gets it again at once. */
+static void overrun(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    struct cs_vm *vm = cs_vm_of(L);
+    vm->overruns++;
+    luaL_error(L, "CPU budget of %d ms exceeded without a wait", (int)vm->cpu_budget_ms);
+}
+
+static void tick(int sig)
+{
+    (void)sig;
+    lua_State *L = budget.L;
+    if (budget.slice != budget.seen_slice) {
+        budget.seen_slice = budget.slice;
+        budget.ticks = 0;
+        return;
+    }
+    budget.ticks++;
+    if (L && budget.budget_ms && budget.ticks * TICK_MS >= budget.budget_ms) {
+        budget.hooked = 1;
+        lua_sethook(L, overrun, LUA_MASKCOUNT, 1); /* made for signal handlers: manual, 4.7 */
+    }
+}
+
+int cs_budget_start(void)
+{
+    if (budget.started) {
+        return 0;
+    }
+    struct sigaction act = {.sa_handler = tick, .sa_flags = SA_RESTART};
+    struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = BUDGET_SIGNAL};
+    struct itimerspec every = {.it_interval.tv_nsec = TICK_MS * 1000000,
+                               .it_value.tv_nsec = TICK_MS * 1000000};
+    sigset_t set;
+    timer_t timer;
+    ev._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    if (sigaction(BUDGET_SIGNAL, &act, NULL) < 0 ||
+        timer_create(CLOCK_THREAD_CPUTIME_ID, &ev, &timer) < 0 ||
+        timer_settime(timer, 0, &every, NULL) < 0) {
+        return -errno;
+    }
+    sigemptyset(&set);
+    sigaddset(&set, BUDGET_SIGNAL);
+    budget.started = true;
+    return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+void cs_budget_enter(lua_State *L, uint32_t budget_ms, bool new_slice)
+{
+    if (new_slice) {
+        budget.slice++;
+    }
+    budget.budget_ms = budget_ms;
+    budget.L = L;
+}
+
+void cs_budget_leave(lua_State *L)
+{
+    budget.L = NULL;
+    if (budget.hooked) {
+        budget.hooked = 0;
+        lua_sethook(L, NULL, 0, 0);
+    }
+}

@@ -1,0 +1,406 @@
+/* cell - the generations of one ring, and the script phase that runs them. */
+#include "script/cell.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "script/bind_relay.h"
+#include "script/program.h"
+#include "script/task.h"
+#include "script/vm.h"
+
+#define RESUMES_MAX 1024       /* tasks a VM resumes in one turn */
+#define COLLECT_AFTER_MS 1000  /* of quiet, before the one full collection */
+#define STOP_TASKS_MS 2000     /* stopped tasks get this long to end */
+#define STOP_FLUSH_MS 1000     /* ... and their connections this long to flush */
+
+struct generation {
+    struct cs_list node; /* in cell->draining */
+    struct cs_vm *vm;
+    uint64_t stop_by_ms; /* STOPPING: destroyed at the latest then */
+};
+
+struct cs_cell {
+    struct cs_loop *loop;
+    struct cs_net net;
+    struct cs_registry *registry;
+    struct cs_cell_config config;
+    struct generation *current, *staged;
+    struct cs_list draining;
+    struct cs_errors errors; /* of the one being staged */
+    cs_cell_loaded_fn *loaded; /* not NULL while loading */
+    void *loaded_user;
+    struct cs_timer collect, stop;
+    uint64_t seen_activity; /* when last looked at */
+    uint64_t errors_past, overruns_past; /* of generations that are gone */
+    bool stopping, abort_next;
+};
+
+/* ---- generations ---- */
+
+static struct generation *generation_create(struct cs_cell *c, const struct cs_program *program,
+                                            unsigned number)
+{
+    struct generation *g = cs_zalloc(sizeof(*g));
+    if (!g) {
+        return NULL;
+    }
+    g->vm = cs_vm_create(&c->net, c->registry, &c->config, number, program->script_mode);
+    if (!g->vm) {
+        cs_free(g);
+        return NULL;
+    }
+    g->vm->check_only = program->check_only;
+    cs_list_init(&g->node);
+    return g;
+}
+
+static void generation_destroy(struct cs_cell *c, struct generation *g)
+{
+    c->errors_past += g->vm->errors;
+    c->overruns_past += g->vm->overruns;
+    cs_list_remove(&g->node);
+    cs_relays_forget(g->vm);
+    cs_vm_destroy(g->vm);
+    cs_free(g);
+}
+
+/* Its last connection is gone, or the server stops: whatever still waits hears of it. */
+static void generation_stop(struct cs_cell *c, struct generation *g)
+{
+    g->stop_by_ms = cs_loop_now(c->loop) + STOP_TASKS_MS;
+    cs_vm_stop(g->vm);
+    cs_timer_set(cs_loop_wheel(c->loop), &c->stop, g->stop_by_ms);
+}
+
+static void retire(struct cs_cell *c, struct generation *g)
+{
+    g->vm->state = CS_VM_DRAINING;
+    cs_list_append(&c->draining, &g->node);
+    cs_loop_again(c->loop);
+}
+
+/* ---- loading ---- */
+
+int cs_cell_load(struct cs_cell *c, const struct cs_program *program, unsigned number,
+                 cs_cell_loaded_fn *loaded, void *user)
+{
+    if (c->staged || c->stopping) {
+        return -EBUSY;
+    }
+    c->staged = generation_create(c, program, number);
+    if (!c->staged) {
+        return -ENOMEM;
+    }
+    c->loaded = loaded;
+    c->loaded_user = user;
+    cs_program_start(c->staged->vm, program, &c->config, &c->errors);
+    cs_loop_again(c->loop);
+    return 0;
+}
+
+static void check_loaded(struct cs_cell *c)
+{
+    if (!c->loaded || !cs_program_loaded(c->staged->vm)) {
+        return;
+    }
+    cs_cell_loaded_fn *loaded = c->loaded;
+    unsigned number = c->staged->vm->generation;
+    struct cs_errors errors = c->errors;
+    c->loaded = NULL;
+    if (errors.count > 0) {
+        cs_cell_rollback(c);
+    }
+    c->errors = (struct cs_errors){0};
+    loaded(c->loaded_user, number, errors.count > 0 ? errors.text : NULL);
+    cs_errors_free(&errors);
+}
+
+void cs_cell_commit(struct cs_cell *c)
+{
+    CS_ASSERT(c->staged && !c->loaded);
+    struct generation *old = c->current;
+    c->current = c->staged;
+    c->staged = NULL;
+    c->current->vm->state = CS_VM_CURRENT;
+    cs_registry_commit(c->registry, c->current->vm->generation);
+    if (old) {
+        retire(c, old);
+    }
+    cs_vm_release_held(c->current->vm);
+    cs_loop_again(c->loop);
+}
+
+void cs_cell_rollback(struct cs_cell *c)
+{
+    if (c->staged) {
+        struct generation *g = c->staged;
+        c->staged = NULL;
+        c->loaded = NULL;
+        cs_registry_rollback(c->registry, g->vm->generation);
+        generation_destroy(c, g);
+    }
+}
+
+/* ---- the script phase ---- */
+
+static bool run_vm(struct cs_vm *vm)
+{
+    cs_relays_closed(vm);
+    return cs_task_run_ready(vm, RESUMES_MAX);
+}
+
+/* True when nothing of it is left that a peer could notice. */
+static bool drained(const struct cs_vm *vm)
+{
+    return vm->socket_count == 0 && vm->listen_count == 0 && vm->relay_count == 0;
+}
+
+static bool run_draining(struct cs_cell *c)
+{
+    bool more = false;
+    cs_list_each(l, next, &c->draining)
+    {
+        struct generation *g = cs_container_of(l, struct generation, node);
+        more |= run_vm(g->vm);
+        if (g->vm->state == CS_VM_DRAINING && drained(g->vm)) {
+            generation_stop(c, g);
+            more = true;
+        } else if (g->vm->state == CS_VM_STOPPING &&
+                   (g->vm->task_count == 0 || cs_loop_now(c->loop) >= g->stop_by_ms)) {
+            generation_destroy(c, g);
+        }
+    }
+    return more;
+}
+
+/* Resumes of all generations; a change means that something happened. */
+static uint64_t activity(const struct cs_cell *c)
+{
+    uint64_t sum = c->current ? c->current->vm->resumes : 0;
+    cs_list_each(l, next, (struct cs_list *)&c->draining)
+    {
+        sum += cs_container_of(l, struct generation, node)->vm->resumes;
+    }
+    return sum;
+}
+
+static void note_activity(struct cs_cell *c)
+{
+    if (!cs_timer_active(&c->collect) && activity(c) != c->seen_activity) {
+        c->seen_activity = activity(c);
+        cs_timer_set(cs_loop_wheel(c->loop), &c->collect,
+                     cs_loop_now(c->loop) + COLLECT_AFTER_MS);
+    }
+}
+
+static bool phase_script(void *arg)
+{
+    struct cs_cell *c = arg;
+    bool more = c->current && run_vm(c->current->vm);
+    if (c->staged) {
+        more |= run_vm(c->staged->vm);
+        check_loaded(c);
+    }
+    more |= run_draining(c);
+    note_activity(c);
+    return more;
+}
+
+/* ---- collecting when quiet ---- */
+
+/* A second after activity: looks again while there is more of it, else collects once and sleeps. */
+static void collect_when_quiet(struct cs_timer *t)
+{
+    struct cs_cell *c = cs_container_of(t, struct cs_cell, collect);
+    if (activity(c) != c->seen_activity) {
+        c->seen_activity = activity(c);
+        cs_timer_set(cs_loop_wheel(c->loop), t, cs_loop_now(c->loop) + COLLECT_AFTER_MS);
+        return;
+    }
+    if (c->current) {
+        cs_vm_collect(c->current->vm);
+    }
+    cs_list_each(l, next, &c->draining)
+    {
+        cs_vm_collect(cs_container_of(l, struct generation, node)->vm);
+    }
+}
+
+/* ---- ending ---- */
+
+static void stop_by(struct cs_timer *t)
+{
+    struct cs_cell *c = cs_container_of(t, struct cs_cell, stop);
+    if (!c->stopping || !cs_list_empty(&c->draining)) {
+        cs_loop_again(c->loop); /* run_draining destroys what is late */
+        return;
+    }
+    cs_net_close_all(&c->net, c->abort_next, CS_ESHUTDOWN);
+    c->abort_next = true;
+    cs_timer_set(cs_loop_wheel(c->loop), &c->stop, cs_loop_now(c->loop) + STOP_FLUSH_MS);
+}
+
+void cs_cell_drain(struct cs_cell *c)
+{
+    cs_registry_stop(c->registry);
+}
+
+void cs_cell_stop(struct cs_cell *c)
+{
+    c->stopping = true;
+    cs_cell_rollback(c);
+    cs_registry_stop(c->registry);
+    if (c->current) {
+        retire(c, c->current);
+        c->current = NULL;
+    }
+    cs_list_each(l, next, &c->draining)
+    {
+        generation_stop(c, cs_container_of(l, struct generation, node));
+    }
+    cs_timer_set(cs_loop_wheel(c->loop), &c->stop, cs_loop_now(c->loop));
+}
+
+bool cs_cell_quiet(const struct cs_cell *c)
+{
+    return cs_pool_count(c->net.conns) == 0;
+}
+
+bool cs_cell_finished(const struct cs_cell *c)
+{
+    return c->stopping && !c->current && !c->staged && cs_list_empty(&c->draining) &&
+           cs_net_idle(&c->net) && cs_registry_idle(c->registry);
+}
+
+bool cs_cell_script_done(struct cs_cell *c, int *status)
+{
+    const struct cs_vm *vm = c->current ? c->current->vm : NULL;
+    if (!vm) {
+        return false;
+    }
+    *status = vm->exit_status;
+    return vm->exiting || (vm->task_count == 0 && vm->timer_count == 0 && vm->relay_count == 0 &&
+                           c->net.relays == 0);
+}
+
+/* ---- status ---- */
+
+static void describe(const struct cs_cell *c, const struct generation *g,
+                     struct cs_generation_status *out)
+{
+    static const char *const states[] = {"staged", "current", "draining", "stopping"};
+    const struct cs_vm *vm = g->vm;
+    *out = (struct cs_generation_status){
+        .generation = vm->generation,
+        .state = states[vm->state],
+        .age_ms = cs_loop_now(c->loop) - vm->born_ms,
+        .tasks = vm->task_count,
+        .sockets = vm->socket_count,
+        .relays = vm->relay_count,
+        .timers = vm->timer_count,
+        .memory = vm->memory,
+    };
+}
+
+static void add_generation(const struct cs_cell *c, const struct generation *g,
+                           struct cs_cell_status *out)
+{
+    if (!g) {
+        return;
+    }
+    out->script_errors += g->vm->errors;
+    out->cpu_overruns += g->vm->overruns;
+    if (out->generation_count < CS_ARRAY_LEN(out->generations)) {
+        describe(c, g, &out->generations[out->generation_count++]);
+    }
+}
+
+void cs_cell_status(struct cs_cell *c, struct cs_cell_status *out)
+{
+    *out = (struct cs_cell_status){
+        .net = c->net.count,
+        .connections = cs_pool_count(c->net.conns),
+        .relays = c->net.relays,
+        .script_errors = c->errors_past,
+        .cpu_overruns = c->overruns_past,
+    };
+    cs_loop_stats(c->loop, &out->loop, true);
+    add_generation(c, c->current, out);
+    add_generation(c, c->staged, out);
+    cs_list_each(l, next, &c->draining)
+    {
+        add_generation(c, cs_container_of(l, struct generation, node), out);
+    }
+}
+
+/* ---- life ---- */
+
+struct cs_loop *cs_cell_loop(struct cs_cell *c)
+{
+    return c->loop;
+}
+
+static int open_loop(struct cs_cell *c, char *why, size_t why_size)
+{
+    struct cs_ring *ring;
+    int err = cs_ring_create(&ring, &c->config.ring, why, why_size);
+    if (err < 0) {
+        return err;
+    }
+    c->loop = cs_loop_create(ring);
+    if (!c->loop) {
+        cs_ring_destroy(ring);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+int cs_cell_create(struct cs_cell **out, const struct cs_cell_config *config,
+                   struct cs_registry *registry, char *why, size_t why_size)
+{
+    struct cs_cell *c = cs_zalloc(sizeof(*c));
+    if (!c) {
+        return -ENOMEM;
+    }
+    c->config = *config;
+    c->registry = registry;
+    cs_list_init(&c->draining);
+    cs_timer_init(&c->collect, collect_when_quiet);
+    cs_timer_init(&c->stop, stop_by);
+    int err = open_loop(c, why, why_size);
+    if (err < 0) {
+        goto fail;
+    }
+    err = cs_net_init(&c->net, c->loop, &config->net);
+    if (err < 0) {
+        goto fail;
+    }
+    err = cs_budget_start();
+    if (err < 0) {
+        cs_net_finish(&c->net);
+        goto fail;
+    }
+    cs_loop_set_phase(c->loop, CS_PHASE_SCRIPT, phase_script, c);
+    *out = c;
+    return 0;
+fail:
+    cs_loop_destroy(c->loop);
+    cs_free(c);
+    return err;
+}
+
+void cs_cell_destroy(struct cs_cell *c)
+{
+    CS_ASSERT(cs_cell_finished(c));
+    cs_timer_stop(cs_loop_wheel(c->loop), &c->collect);
+    cs_timer_stop(cs_loop_wheel(c->loop), &c->stop);
+    cs_net_finish(&c->net);
+    cs_loop_destroy(c->loop);
+    cs_errors_free(&c->errors);
+    cs_free(c);
+}

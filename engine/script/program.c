@@ -1,0 +1,220 @@
+/* program - parts of a program as start-up tasks. */
+#include "script/program.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "script/bind_io.h"
+#include "script/task.h"
+
+struct loading {
+    struct cs_vm *vm;
+    const struct cs_program *program;
+    const struct cs_cell_config *config;
+    const struct cs_program_part *part;
+};
+
+/* ---- arguments ---- */
+
+static void CS_RAISES push_value(lua_State *L, const struct cs_value *v);
+
+static void CS_RAISES push_table(lua_State *L, const struct cs_value *v)
+{
+    lua_newtable(L);
+    for (size_t i = 0; i < v->table.count; i++) {
+        const struct cs_member *m = &v->table.members[i];
+        push_value(L, &m->value);
+        if (m->key) {
+            lua_setfield(L, -2, m->key);
+        } else {
+            lua_rawseti(L, -2, (lua_Integer)i + 1);
+        }
+    }
+}
+
+static void CS_RAISES push_value(lua_State *L, const struct cs_value *v)
+{
+    luaL_checkstack(L, 3, "configuration nested too deeply");
+    switch (v->type) {
+    case CS_VALUE_NIL:
+        lua_pushnil(L);
+        break;
+    case CS_VALUE_BOOL:
+        lua_pushboolean(L, v->boolean);
+        break;
+    case CS_VALUE_INT:
+        lua_pushinteger(L, v->integer);
+        break;
+    case CS_VALUE_NUMBER:
+        lua_pushnumber(L, v->number);
+        break;
+    case CS_VALUE_STRING:
+        lua_pushlstring(L, v->string.bytes, v->string.len);
+        break;
+    case CS_VALUE_TABLE:
+        push_table(L, v);
+        break;
+    }
+}
+
+/* The chunk's `...`: the service's table, or the words of the command line. Returns how many. */
+static int CS_RAISES push_arguments(lua_State *L, const struct loading *load)
+{
+    const struct cs_program *p = load->program;
+    if (!p->script_mode) {
+        if (load->part->args) {
+            push_value(L, load->part->args);
+        } else {
+            lua_newtable(L);
+        }
+        return 1;
+    }
+    luaL_checkstack(L, p->argc + 2, "too many arguments");
+    for (int i = 0; i < p->argc; i++) {
+        lua_pushstring(L, p->argv[i]);
+    }
+    return p->argc;
+}
+
+/* The global `arg`, as the lua command makes it. */
+static void CS_RAISES set_arg(lua_State *L, const struct cs_program *p)
+{
+    lua_createtable(L, p->argc, 1);
+    lua_pushstring(L, p->parts[0].name);
+    lua_rawseti(L, -2, 0);
+    for (int i = 0; i < p->argc; i++) {
+        lua_pushstring(L, p->argv[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setglobal(L, "arg");
+}
+
+/* ---- modules ---- */
+
+/* Puts "dir/?.lua;dir/lib/?.lua" in front of package.path. */
+static void CS_RAISES add_path(lua_State *L, const char *dir, size_t len)
+{
+    lua_getglobal(L, "package");
+    lua_pushlstring(L, dir, len);
+    const char *d = lua_tostring(L, -1);
+    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s/lib/?.lua;", d, d, d);
+    lua_getfield(L, -3, "path");
+    if (strncmp(lua_tostring(L, -1), lua_tostring(L, -2), lua_rawlen(L, -2)) == 0) {
+        lua_pop(L, 4); /* stands there already */
+        return;
+    }
+    lua_concat(L, 2);
+    lua_setfield(L, -3, "path");
+    lua_pop(L, 2);
+}
+
+static void CS_RAISES set_path(lua_State *L, const struct loading *load)
+{
+    const char *path = load->part->path;
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    lua_getglobal(L, "package");
+    lua_pushliteral(L, "");
+    lua_setfield(L, -2, "path");
+    lua_pop(L, 1);
+    if (load->config->script_dir) {
+        add_path(L, load->config->script_dir, strlen(load->config->script_dir));
+    }
+    if (load->config->library_dir) {
+        add_path(L, load->config->library_dir, strlen(load->config->library_dir));
+    }
+    add_path(L, path && slash ? path : ".", path && slash ? (size_t)(slash - path) : 1);
+}
+
+/* ---- chunks ---- */
+
+/* Each service has globals of its own, and sees the common ones. */
+static void CS_RAISES set_environment(lua_State *L, const struct loading *load)
+{
+    lua_newtable(L);
+    cs_push_io(L, load->config->data_dir);
+    lua_setfield(L, -2, "io");
+    lua_newtable(L);
+    lua_pushglobaltable(L);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+    lua_setupvalue(L, -2, 1); /* _ENV of a main chunk */
+}
+
+static int CS_RAISES load_chunk(lua_State *L, const struct cs_program_part *part)
+{
+    if (!part->source) {
+        return luaL_loadfilex(L, part->path, "t");
+    }
+    lua_pushfstring(L, "=%s", part->name);
+    int status = luaL_loadbufferx(L, part->source, strlen(part->source), lua_tostring(L, -1), "t");
+    lua_remove(L, -2);
+    return status;
+}
+
+static void chunk_ended(struct cs_task *t, int err)
+{
+    struct cs_vm *vm = t->vm;
+    if (err == 0) {
+        return;
+    }
+    if (vm->script_mode) {
+        vm->exit_status = EXIT_FAILURE;
+    }
+    if (vm->state == CS_VM_LOADING) {
+        const char *text = lua_tostring(t->co, -1);
+        cs_errors_add(t->user, NULL, 0, "%s", text ? text : "error that is not a string");
+    }
+}
+
+/* Lua: (loading, errors). Runs protected. */
+static int start_part(lua_State *L)
+{
+    const struct loading *load = lua_touserdata(L, 1);
+    struct cs_errors *errors = lua_touserdata(L, 2);
+    set_path(L, load);
+    if (load->program->script_mode) {
+        set_arg(L, load->program);
+        cs_io_open_script_mode(L);
+    }
+    if (load_chunk(L, load->part) != LUA_OK) {
+        return lua_error(L);
+    }
+    if (!load->program->script_mode) {
+        set_environment(L, load);
+    }
+    struct cs_task *t = cs_task_create(L, CS_TASK_STARTUP, NULL, push_arguments(L, load));
+    t->ended = chunk_ended;
+    t->user = errors;
+    cs_task_start(t);
+    return 0;
+}
+
+void cs_program_start(struct cs_vm *vm, const struct cs_program *program,
+                      const struct cs_cell_config *config, struct cs_errors *errors)
+{
+    for (size_t i = 0; i < program->count; i++) {
+        struct loading load = {vm, program, config, &program->parts[i]};
+        vm->name = load.part->name;
+        lua_pushcfunction(vm->L, start_part);
+        lua_pushlightuserdata(vm->L, &load);
+        lua_pushlightuserdata(vm->L, errors);
+        if (lua_pcall(vm->L, 2, 0, 0) != LUA_OK) {
+            const char *text = lua_tostring(vm->L, -1);
+            cs_errors_add(errors, NULL, 0, "%s", text ? text : "error that is not a string");
+            lua_pop(vm->L, 1);
+        }
+    }
+}
+
+bool cs_program_loaded(const struct cs_vm *vm)
+{
+    cs_list_each(l, next, (struct cs_list *)&vm->tasks)
+    {
+        const struct cs_task *t = cs_container_of(l, struct cs_task, all);
+        if (t->kind == CS_TASK_STARTUP && t->state != CS_TASK_PARKED) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,219 @@
+/* sock - a Lua socket's stream, listener and waiters. */
+#include "script/sock.h"
+
+#include "base/assert.h"
+
+/* ---- waking ---- */
+
+void cs_sock_wake(struct cs_sock *s, int err)
+{
+    struct cs_task *t = s->waiter;
+    if (t) {
+        s->waiter = NULL;
+        cs_task_wake(t, err);
+    }
+}
+
+void cs_sock_next_writer(struct cs_sock *s)
+{
+    struct cs_list *l = cs_list_first(&s->writers);
+    if (!l || s->writing) {
+        return;
+    }
+    struct cs_task *t = cs_container_of(l, struct cs_task, node);
+    cs_list_remove(l);
+    s->writing = t;
+    cs_task_wake(t, 0);
+}
+
+static void wake_writers(struct cs_sock *s, int err)
+{
+    struct cs_list *l;
+    while ((l = cs_list_first(&s->writers))) {
+        cs_list_remove(l);
+        cs_task_wake(cs_container_of(l, struct cs_task, node), err);
+    }
+}
+
+void cs_sock_leave(struct cs_task *t)
+{
+    struct cs_sock *s = t->user;
+    if (s->waiter == t) {
+        s->waiter = NULL;
+    }
+    cs_list_remove(&t->node); /* from writers, or held */
+}
+
+/* ---- events of the stream ---- */
+
+static void on_input(void *user, struct cs_stream *stream)
+{
+    struct cs_sock *s = user;
+    if (s->waiter && s->waiter->waiting == CS_WAIT_READ && s->disabled == CS_SOCK_ENABLED) {
+        cs_sock_wake(s, 0);
+    } else if (stream->in.len >= s->vm->net->config.in_high) {
+        cs_conn_watch(cs_conn_of(cs_stream_bottom(stream))); /* it will not read a reset now */
+    }
+}
+
+static void on_room(void *user, struct cs_stream *stream)
+{
+    (void)stream;
+    cs_sock_next_writer(user);
+}
+
+/* A reader finds the end behind the data; a coroutine in disable() hears of it when no data is left to
+ * be read first (a break always counts). */
+static void on_eof(void *user, struct cs_stream *stream, int err)
+{
+    struct cs_sock *s = user;
+    if (err < 0) {
+        wake_writers(s, err);
+    }
+    if (!s->waiter) {
+        return;
+    }
+    if (s->waiter->waiting == CS_WAIT_READ) {
+        cs_sock_wake(s, 0);
+    } else if (s->waiter->waiting == CS_WAIT_DISABLE && (err < 0 || stream->in.len == 0)) {
+        cs_sock_wake(s, err < 0 ? err : CS_EOF);
+    }
+}
+
+/* Only when the engine closes a stream under its owner: the server stops. */
+static void on_closed(void *user, struct cs_stream *stream)
+{
+    struct cs_sock *s = user;
+    (void)stream;
+    s->stream = NULL;
+    s->vm->socket_count--;
+    cs_sock_close(s, CS_ESHUTDOWN, 0);
+}
+
+static const struct cs_stream_user stream_user = {
+    .on_input = on_input, .on_room = on_room, .on_eof = on_eof, .on_closed = on_closed};
+
+/* ---- events of a listener ---- */
+
+static void on_ready(void *user)
+{
+    cs_sock_wake(user, 0);
+}
+
+static void on_lost(void *user)
+{
+    struct cs_sock *s = user;
+    s->bound = NULL;
+    cs_sock_close(s, CS_ECLOSED, 0);
+}
+
+const struct cs_bound_user cs_sock_bound_user = {.on_ready = on_ready, .on_lost = on_lost};
+
+/* ---- state ---- */
+
+void cs_sock_attach(struct cs_sock *s, struct cs_stream *stream)
+{
+    CS_ASSERT(!s->stream && s->state <= CS_SOCK_CONNECTING);
+    s->state = CS_SOCK_OPEN;
+    s->stream = stream;
+    s->vm->socket_count++;
+    cs_stream_attach(stream, &stream_user, s);
+}
+
+struct cs_stream *cs_sock_release(struct cs_sock *s)
+{
+    struct cs_stream *stream = s->stream;
+    CS_ASSERT(stream);
+    cs_stream_detach(stream);
+    s->stream = NULL;
+    s->vm->socket_count--;
+    cs_sock_close(s, CS_ECLOSED, 0);
+    return stream;
+}
+
+static void give_up_handles(struct cs_sock *s, int why)
+{
+    if (s->stream) {
+        struct cs_stream *stream = s->stream;
+        s->stream = NULL;
+        s->vm->socket_count--;
+        cs_stream_detach(stream);
+        cs_stream_close(stream, CS_CLOSE_GRACEFUL, why);
+    }
+    if (s->bound) {
+        struct cs_bound *bound = s->bound;
+        s->bound = NULL;
+        cs_bound_close(bound);
+    }
+    if (s->dial) {
+        struct cs_dial *dial = s->dial;
+        s->dial = NULL;
+        s->vm->socket_count--;
+        cs_dial_cancel(dial);
+    }
+}
+
+void cs_sock_close(struct cs_sock *s, int end, int why)
+{
+    if (s->state == CS_SOCK_TERMINATED) {
+        return;
+    }
+    s->vm->listen_count -= s->state == CS_SOCK_LISTENING;
+    s->state = CS_SOCK_TERMINATED;
+    s->end = end;
+    give_up_handles(s, why);
+    cs_sock_wake(s, end);
+    wake_writers(s, end);
+}
+
+/* ---- its coroutine ---- */
+
+void cs_sock_task_ended(struct cs_task *t, int err)
+{
+    struct cs_sock *s = t->sock;
+    if (s && s->owner == t) {
+        s->owner = NULL;
+        cs_sock_close(s, CS_ECLOSED, err);
+    }
+}
+
+void cs_sock_run(lua_State *L, struct cs_sock *s, enum cs_sock_mode mode, int nargs)
+{
+    enum cs_task_kind kind = mode == CS_SOCK_COSOCKET ? CS_TASK_COSOCKET : CS_TASK_ASYNC;
+    struct cs_task *t = cs_task_create(L, kind, s, nargs);
+    t->ended = cs_sock_task_ended;
+    s->mode = mode;
+    s->owner = t; /* the one before, if any, loses it and must not close it at its end */
+    cs_task_run_now(L, t, nargs);
+}
+
+const char *cs_sock_read_error(int err)
+{
+    return err < 0 && err > -4096 ? "socketreadfailed" : cs_error_string(err);
+}
+
+/* ---- the userdata ---- */
+
+struct cs_sock *cs_sock_new(lua_State *L, enum cs_sock_mode mode)
+{
+    struct cs_sock *s = lua_newuserdatauv(L, sizeof(*s), 2);
+    *s = (struct cs_sock){
+        .vm = cs_vm_of(L), .queuelen = CS_SOCK_QUEUELEN, .mode = mode, .state = CS_SOCK_UNBOUND};
+    cs_list_init(&s->writers);
+    luaL_setmetatable(L, CS_SOCK_TYPE);
+    return s;
+}
+
+struct cs_sock *cs_sock_check(lua_State *L, int arg)
+{
+    struct cs_sock *s = lua_touserdata(L, arg);
+    if (s && lua_getmetatable(L, arg)) {
+        bool ours = lua_rawequal(L, -1, lua_upvalueindex(1));
+        lua_pop(L, 1);
+        if (ours) {
+            return s;
+        }
+    }
+    luaL_typeerror(L, arg, CS_SOCK_TYPE);
+    return NULL;
+}

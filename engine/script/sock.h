@@ -1,0 +1,95 @@
+/*
+ * sock - what a Lua socket is behind its userdata: a stream, a listener or neither, the coroutine that
+ * owns it, and who waits for what. The methods are in bind_sock.c, ba.socket in bind_socket.c.
+ *
+ *   UNBOUND ──connect──▶ CONNECTING ──▶ OPEN ──close/end──▶ TERMINATED
+ *      └─────bind──▶ LISTENING ───────────────close─────────────▲
+ *
+ * Owns:   the stream or the bound address while it has one.
+ * Life:   the collector's. __gc only requests closes.
+ * Events of the stream wake tasks and do nothing else: Lua runs later, in the script phase.
+ */
+#ifndef CS_SCRIPT_SOCK_H
+#define CS_SCRIPT_SOCK_H
+
+#include "net/dial.h"
+#include "script/bind.h"
+
+enum cs_sock_state {
+    CS_SOCK_UNBOUND,
+    CS_SOCK_CONNECTING,
+    CS_SOCK_OPEN,
+    CS_SOCK_LISTENING,
+    CS_SOCK_TERMINATED,
+};
+
+enum cs_sock_mode { CS_SOCK_BLOCKING, CS_SOCK_ASYNC, CS_SOCK_COSOCKET };
+
+enum cs_sock_disabled {
+    CS_SOCK_ENABLED,
+    CS_SOCK_DISABLED_SELF,    /* its coroutine waits in disable() */
+    CS_SOCK_DISABLED_OUTSIDE, /* its coroutine waits in read and is not to be woken by data */
+};
+
+struct cs_sock {
+    struct cs_vm *vm;
+    struct cs_stream *stream; /* exactly while OPEN */
+    struct cs_bound *bound;   /* exactly while LISTENING */
+    struct cs_dial *dial;     /* exactly while CONNECTING and not held */
+    struct cs_task *owner;    /* its coroutine ("r" or "s"), or NULL */
+    struct cs_task *waiter;   /* waits here in read, accept, connect or disable; at most one */
+    struct cs_task *writing;  /* woken from writers, about to go on */
+    struct cs_list writers;   /* tasks suspended in write, oldest first */
+    uint32_t queuelen;
+    int end;                  /* why it is TERMINATED, or why the connect failed */
+    enum cs_sock_state state : 8;
+    enum cs_sock_mode mode : 8;
+    enum cs_sock_disabled disabled : 8;
+    bool latched; /* enable came while the owner was running: its values wait in user value 2 */
+};
+
+#define CS_SOCK_TYPE "ba.socket"
+#define CS_SOCK_QUEUELEN 16384
+
+/* A new userdata on L's stack, UNBOUND. */
+CS_RAISES struct cs_sock *cs_sock_new(lua_State *L, enum cs_sock_mode mode);
+
+/* The argument; raises when it is no socket. For functions whose upvalue 1 is the metatable. */
+CS_RAISES struct cs_sock *cs_sock_check(lua_State *L, int arg);
+
+/* Gives it an open stream: UNBOUND or CONNECTING to OPEN. */
+void cs_sock_attach(struct cs_sock *s, struct cs_stream *stream);
+
+/* Hands the stream out (to a relay): TERMINATED as if it had been closed here. Only while OPEN. */
+struct cs_stream *cs_sock_release(struct cs_sock *s);
+
+/* Closes whatever it has, from any state, and wakes everyone who waits on it with `end`. Output
+ * already written is still delivered. why: for the log (0: ordinary). */
+void cs_sock_close(struct cs_sock *s, int end, int why);
+
+/* The event functions of a bound address whose user is the sock. */
+extern const struct cs_bound_user cs_sock_bound_user;
+
+/* Wakes the task that waits here. */
+void cs_sock_wake(struct cs_sock *s, int err);
+
+/* Lets the next suspended writer go on when there is room. */
+void cs_sock_next_writer(struct cs_sock *s);
+
+/* The ended hook of a socket's own task: closes the socket if it still belongs to it. */
+void cs_sock_task_ended(struct cs_task *t, int err);
+
+/* For cs_task_park: takes the task off the socket it waits on (t->user). */
+void cs_sock_leave(struct cs_task *t);
+
+/* sock:event and ba.socket.event: makes `f` (at index, followed by nargs arguments, the first of which is
+ * the socket) the socket's coroutine and runs it at once. */
+CS_RAISES void cs_sock_run(lua_State *L, struct cs_sock *s, enum cs_sock_mode mode, int nargs);
+
+/* The string for a failed read: "socketclosed" for an end, "socketreadfailed" for a break ... */
+const char *cs_sock_read_error(int err);
+
+/* Adds the socket's methods to the table on top, whose functions get the metatable (below it). */
+CS_RAISES void cs_bind_sock_methods(lua_State *L);
+
+#endif

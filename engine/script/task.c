@@ -1,0 +1,610 @@
+/*
+ * task - coroutines as tasks. The only file that calls lua_resume.
+ *
+ * A park is a yield whose one value is the address of `mark`; a plain coroutine.yield of the script is
+ * any other. The mark stays on the suspended coroutine's stack, so that a coroutine which waits in the
+ * engine can be told from one the script may resume.
+ */
+#include "script/task.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "ring/loop.h"
+
+#define DEPTH_MAX 32
+
+struct timeout {
+    struct cs_timer timer;
+    struct cs_task *task;
+};
+
+static const char mark;
+
+static bool is_parked(lua_State *co)
+{
+    return lua_status(co) == LUA_YIELD && lua_gettop(co) > 0 &&
+           lua_touserdata(co, -1) == (const void *)&mark;
+}
+
+struct cs_task *cs_task_current(lua_State *L)
+{
+    return cs_vm_of(L)->current;
+}
+
+/* ---- the live and the weak table ---- */
+
+static void table_set(struct cs_vm *vm, int table, int ref)
+{
+    lua_State *L = vm->L; /* value on top; an existing key: cannot fail */
+    lua_rawgeti(L, LUA_REGISTRYINDEX, table);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, ref);
+    lua_pop(L, 1);
+}
+
+void cs_task_make_collectable(lua_State *L, struct cs_task *t, int sock_index)
+{
+    struct cs_vm *vm = t->vm;
+    sock_index = lua_absindex(L, sock_index);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_table);
+    lua_pushvalue(L, sock_index);
+    lua_rawseti(L, -2, t->live_ref); /* may raise; nothing has changed then */
+    lua_pop(L, 1);
+    lua_pushboolean(vm->L, false);
+    table_set(vm, vm->live_table, t->live_ref);
+    t->collectable = true;
+}
+
+static void make_live(struct cs_task *t)
+{
+    struct cs_vm *vm = t->vm;
+    if (!t->collectable) {
+        return;
+    }
+    t->collectable = false;
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->weak_table);
+    lua_rawgeti(vm->L, -1, t->live_ref);
+    lua_remove(vm->L, -2);
+    table_set(vm, vm->live_table, t->live_ref);
+}
+
+static void forget(struct cs_task *t)
+{
+    lua_State *L = t->vm->L;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->live_table);
+    luaL_unref(L, -1, t->live_ref);
+    lua_pop(L, 1);
+}
+
+void cs_task_push_sock(lua_State *L, const struct cs_task *t)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->live_table);
+    lua_rawgeti(L, -1, t->live_ref);
+    lua_remove(L, -2);
+}
+
+/* ---- making and freeing ---- */
+
+static void refuse_when_short(lua_State *L, const struct cs_vm *vm)
+{
+    if (vm->memory_max && vm->memory > vm->memory_max / 10 * 9) {
+        luaL_error(L, "no new coroutine: the scripts' memory is nearly used up (%d of %d KiB)",
+                   (int)(vm->memory / 1024), (int)(vm->memory_max / 1024));
+    }
+}
+
+/* Puts the value that keeps the task alive (its socket, else its thread, on top) into the live table. */
+static int anchor(lua_State *L, struct cs_vm *vm)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->live_table);
+    lua_insert(L, -2);
+    int ref = luaL_ref(L, -2);
+    lua_pop(L, 1);
+    return ref;
+}
+
+struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind, struct cs_sock *sock,
+                               int nargs)
+{
+    struct cs_vm *vm = cs_vm_of(L);
+    refuse_when_short(L, vm);
+    luaL_checkstack(L, 4, "too many arguments");
+    lua_State *co = lua_newthread(L); /* ... f a1 .. an co */
+    lua_pushvalue(L, sock ? -(nargs + 1) : -1);
+    int ref = anchor(L, vm);
+    struct cs_task *t = lua_checkstack(co, nargs + 4) ? cs_zalloc(sizeof(*t)) : NULL;
+    if (!t) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, vm->live_table);
+        luaL_unref(L, -1, ref);
+        luaL_error(L, "not enough memory");
+    }
+    if (sock) { /* the socket keeps its coroutine */
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, -(nargs + 2), 1);
+    }
+    lua_insert(L, -(nargs + 2));
+    lua_xmove(L, co, nargs + 1);
+    lua_pop(L, 1);
+    *t = (struct cs_task){.vm = vm, .co = co, .sock = sock, .kind = kind,
+                          .state = CS_TASK_READY, .live_ref = ref, .args = nargs,
+                          .name = vm->current ? vm->current->name : vm->name};
+    cs_list_init(&t->node);
+    cs_list_append(&vm->tasks, &t->all);
+    vm->task_count++;
+    return t;
+}
+
+static void drop_timeout(struct cs_task *t)
+{
+    if (t->timeout) {
+        cs_timer_stop(cs_loop_wheel(t->vm->net->loop), t->timeout);
+        cs_free(cs_container_of(t->timeout, struct timeout, timer));
+        t->timeout = NULL;
+    }
+}
+
+static void destroy(struct cs_task *t)
+{
+    drop_timeout(t);
+    cs_list_remove(&t->node);
+    cs_list_remove(&t->all);
+    t->vm->task_count--;
+    cs_free(t);
+}
+
+void cs_task_discard(struct cs_task *t)
+{
+    CS_ASSERT(t->collectable && t->state == CS_TASK_PARKED);
+    forget(t);
+    destroy(t);
+}
+
+/* Runs what the coroutine had to close, whatever state it is in. */
+static void close_thread(lua_State *co, lua_State *from)
+{
+#if LUA_VERSION_RELEASE_NUM >= 50406
+    lua_closethread(co, from);
+#else
+    (void)from;
+    lua_resetthread(co);
+#endif
+}
+
+static void leave_wait(struct cs_task *t)
+{
+    void (*leave)(struct cs_task *) = t->leave;
+    t->leave = NULL;
+    if (leave) {
+        leave(t);
+    }
+}
+
+void cs_task_kill(struct cs_task *t)
+{
+    CS_ASSERT(t->state == CS_TASK_PARKED || t->state == CS_TASK_READY);
+    leave_wait(t);
+    make_live(t);
+    close_thread(t->co, t->vm->L);
+    forget(t);
+    destroy(t);
+}
+
+/* ---- waiting ---- */
+
+static void timed_out(struct cs_timer *timer)
+{
+    cs_task_interrupt(cs_container_of(timer, struct timeout, timer)->task, CS_ETIMEOUT);
+}
+
+static CS_MUST_CHECK int set_timeout(struct cs_task *t, int64_t timeout_ms)
+{
+    if (!t->timeout) {
+        struct timeout *to = cs_alloc(sizeof(*to));
+        if (!to) {
+            return -ENOMEM;
+        }
+        cs_timer_init(&to->timer, timed_out);
+        to->task = t;
+        t->timeout = &to->timer;
+    }
+    struct cs_loop *loop = t->vm->net->loop;
+    cs_timer_set(cs_loop_wheel(loop), t->timeout, cs_loop_now(loop) + (uint64_t)timeout_ms);
+    return 0;
+}
+
+struct cs_task *cs_task_can_wait(lua_State *L, const char *what)
+{
+    struct cs_vm *vm = cs_vm_of(L);
+    if (!vm->current) {
+        luaL_error(L, "%s would have to wait here, in a finalizer: not possible", what);
+    }
+    if (!lua_isyieldable(L) || vm->no_wait) {
+        luaL_error(L,
+                   "%s would have to wait here, where Lua cannot suspend (the top level of a "
+                   "required module, a sort comparator, a finalizer)",
+                   what);
+    }
+    return vm->current;
+}
+
+int cs_task_park(lua_State *L, struct cs_task *t, void (*leave)(struct cs_task *),
+                 int64_t timeout_ms, lua_KFunction k, lua_KContext ctx)
+{
+    t->state = CS_TASK_PARKED;
+    t->wake = 0;
+    t->leave = leave;
+    if (timeout_ms >= 0 && set_timeout(t, timeout_ms) < 0) {
+        cs_task_interrupt(t, -ENOMEM);
+    } else if (t->vm->state == CS_VM_STOPPING) {
+        cs_task_interrupt(t, CS_ESHUTDOWN);
+    }
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&mark);
+    return lua_yieldk(L, 1, ctx, k);
+}
+
+static void queue(struct cs_task *t)
+{
+    t->state = CS_TASK_READY;
+    cs_list_remove(&t->node);
+    cs_list_append(&t->vm->ready, &t->node);
+    cs_loop_again(t->vm->net->loop);
+}
+
+void cs_task_wake(struct cs_task *t, int err)
+{
+    if (t->state != CS_TASK_PARKED) {
+        return;
+    }
+    t->leave = NULL;
+    t->wake = err;
+    t->args = 0;
+    drop_timeout(t);
+    make_live(t);
+    queue(t);
+}
+
+void cs_task_interrupt(struct cs_task *t, int err)
+{
+    if (t->state == CS_TASK_PARKED) {
+        leave_wait(t);
+        cs_task_wake(t, err);
+    }
+}
+
+int cs_task_give_way(lua_State *L, struct cs_task *t, lua_KFunction k, lua_KContext ctx)
+{
+    t->state = CS_TASK_PARKED;
+    cs_task_wake(t, 0);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&mark);
+    return lua_yieldk(L, 1, ctx, k);
+}
+
+void cs_task_start(struct cs_task *t)
+{
+    bool held = t->vm->state == CS_VM_LOADING && t->kind != CS_TASK_STARTUP &&
+                t->kind != CS_TASK_COSOCKET;
+    if (held) {
+        cs_list_append(&t->vm->held, &t->node);
+    } else {
+        queue(t);
+    }
+}
+
+/* ---- reporting errors ---- */
+
+/* Lua: (thread) -> text of the error on top of the thread, with a traceback. Runs protected. */
+static int describe_error(lua_State *L)
+{
+    lua_State *co = lua_touserdata(L, 1);
+    lua_pushvalue(co, -1);
+    lua_xmove(co, L, 1);
+    luaL_traceback(L, co, luaL_tolstring(L, -1, NULL), 0);
+    return 1;
+}
+
+/* At most one report a second of the same error; there may be many different ones. */
+static struct cs_log_limit *limit_of(const char *text)
+{
+    static _Thread_local struct cs_log_limit limits[64];
+    unsigned hash = 5381;
+    for (const char *p = text; *p && *p != '\n'; p++) {
+        hash = hash * 33 + (unsigned char)*p;
+    }
+    return &limits[hash % CS_ARRAY_LEN(limits)];
+}
+
+static void report(struct cs_task *t)
+{
+    struct cs_vm *vm = t->vm;
+    vm->errors++;
+    if (vm->state == CS_VM_LOADING && t->kind == CS_TASK_STARTUP) {
+        return; /* whoever loads says it, once */
+    }
+    lua_pushcfunction(vm->L, describe_error);
+    lua_pushlightuserdata(vm->L, t->co);
+    const char *text = "an error that could not be described for want of memory";
+    if (lua_pcall(vm->L, 1, 1, 0) == LUA_OK) {
+        text = lua_tostring(vm->L, -1);
+    }
+    cs_log_limited(limit_of(text), CS_LOG_ERROR, "script error service=%s generation=%u: %s", t->name,
+                   vm->generation, text);
+    lua_pop(vm->L, 1);
+}
+
+/* ---- running ---- */
+
+static void finish(struct cs_task *t, int err)
+{
+    t->state = CS_TASK_DONE;
+    if (t->ended) {
+        t->ended(t, err);
+    }
+    if (err < 0) {
+        close_thread(t->co, t->vm->L);
+    }
+    forget(t);
+    destroy(t);
+}
+
+static void yielded(struct cs_task *t, int nres)
+{
+    if (is_parked(t->co)) {
+        return; /* cs_task_park has set the state; it may even be READY again */
+    }
+    if (t->yielded) {
+        t->state = CS_TASK_PARKED;
+        t->args = nres;
+        t->yielded(t);
+        return;
+    }
+    lua_settop(t->co, 0);
+    lua_pushliteral(t->co, "coroutine.yield outside a coroutine of the script");
+    report(t);
+    finish(t, CS_ESCRIPT);
+}
+
+/* nargs values are on top of co, above the mark of a parked one. */
+static void run(struct cs_task *t, lua_State *from, int nargs)
+{
+    struct cs_vm *vm = t->vm;
+    struct cs_task *before = vm->current;
+    int nres = 0;
+    if (lua_status(t->co) == LUA_YIELD && lua_touserdata(t->co, -nargs - 1) == (void *)&mark) {
+        lua_remove(t->co, -nargs - 1);
+    }
+    vm->current = t;
+    vm->depth++;
+    vm->resumes++;
+    t->state = CS_TASK_RUNNING;
+    t->waiting = CS_WAIT_NONE;
+    t->streak = 0;
+    t->args = 0;
+    cs_budget_enter(t->co, vm->cpu_budget_ms, from == NULL);
+    int status = lua_resume(t->co, from, nargs, &nres);
+    cs_budget_leave(t->co);
+    vm->depth--;
+    vm->current = before;
+    if (before) {
+        cs_budget_enter(from, vm->cpu_budget_ms, false);
+    }
+    if (status == LUA_YIELD) {
+        yielded(t, nres);
+    } else if (status == LUA_OK) {
+        finish(t, 0);
+    } else {
+        report(t);
+        finish(t, CS_ESCRIPT);
+    }
+}
+
+void cs_task_run_now(lua_State *L, struct cs_task *t, int nargs)
+{
+    if (t->state == CS_TASK_PARKED) {
+        t->leave = NULL;
+        t->wake = 0;
+        drop_timeout(t);
+        make_live(t);
+    }
+    t->args = nargs;
+    if (t->vm->depth >= DEPTH_MAX) {
+        queue(t);
+        return;
+    }
+    cs_list_remove(&t->node);
+    run(t, L, nargs);
+}
+
+bool cs_task_run_ready(struct cs_vm *vm, unsigned max)
+{
+    struct cs_list *l;
+    while (max-- > 0 && (l = cs_list_first(&vm->ready)) && !vm->exiting) {
+        struct cs_task *t = cs_container_of(l, struct cs_task, node);
+        cs_list_remove(l);
+        run(t, NULL, t->args);
+    }
+    return !cs_list_empty(&vm->ready) && !vm->exiting;
+}
+
+const char *cs_task_place(struct cs_task *t, char *buf, size_t size)
+{
+    lua_Debug ar;
+    for (int level = 0; lua_getstack(t->co, level, &ar); level++) {
+        if (lua_getinfo(t->co, "Sl", &ar) && ar.currentline > 0) {
+            snprintf(buf, size, "%s:%d", ar.short_src, ar.currentline);
+            return buf;
+        }
+    }
+    snprintf(buf, size, "?");
+    return buf;
+}
+
+/* ---- nested coroutines: the script's own inside a task ---- */
+
+/* Resumes co with the nargs values on top of L. Returns lua_resume's status; a park of the inner one is
+ * LUA_YIELD with is_parked(co). */
+static int resume_inner(lua_State *L, lua_State *co, int nargs, int *nres)
+{
+    struct cs_vm *vm = cs_vm_of(L);
+    bool stuck = !lua_isyieldable(L);
+    lua_xmove(L, co, nargs);
+    vm->no_wait += stuck;
+    cs_budget_enter(co, vm->cpu_budget_ms, false);
+    int status = lua_resume(co, L, nargs, nres);
+    cs_budget_leave(co);
+    cs_budget_enter(L, vm->cpu_budget_ms, false);
+    vm->no_wait -= stuck;
+    return status;
+}
+
+/* The checks of the standard library, with its messages; NULL when co can be resumed. */
+static const char *cannot_resume(lua_State *L, lua_State *co, int nargs)
+{
+    if (is_parked(co)) {
+        return "cannot resume a coroutine that waits in a socket or sleep call";
+    }
+    if (lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
+        return "cannot resume dead coroutine";
+    }
+    if (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD) {
+        return "cannot resume dead coroutine";
+    }
+    if (co == L || (lua_status(co) == LUA_OK && lua_getstack(co, 0, &(lua_Debug){0}))) {
+        return "cannot resume non-suspended coroutine";
+    }
+    return lua_checkstack(co, nargs) ? NULL : "too many arguments to resume";
+}
+
+/* What to do with the outcome; `deliver` turns it into results. */
+typedef int deliver_fn(lua_State *L, lua_State *co, bool ok, int nres);
+
+static int settle(lua_State *L, lua_State *co, int status, int nres, lua_KFunction k,
+                  deliver_fn *deliver)
+{
+    if (status == LUA_YIELD && is_parked(co)) {
+        lua_pushlightuserdata(L, (void *)(uintptr_t)&mark);
+        return lua_yieldk(L, 1, 0, k);
+    }
+    bool ok = status == LUA_OK || status == LUA_YIELD;
+    if (ok && !lua_checkstack(L, nres + 1)) {
+        lua_pop(co, nres);
+        return luaL_error(L, "too many results to resume");
+    }
+    lua_xmove(co, L, ok ? nres : 1);
+    return deliver(L, co, ok, nres);
+}
+
+static int deliver_resume(lua_State *L, lua_State *co, bool ok, int nres)
+{
+    (void)co;
+    int n = ok ? nres : 1;
+    lua_pushboolean(L, ok);
+    lua_insert(L, -(n + 1));
+    return n + 1;
+}
+
+static int deliver_wrap(lua_State *L, lua_State *co, bool ok, int nres)
+{
+    if (ok) {
+        return nres;
+    }
+    if (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD) {
+        close_thread(co, L);
+    }
+    if (lua_type(L, -1) == LUA_TSTRING) {
+        luaL_where(L, 1);
+        lua_insert(L, -2);
+        lua_concat(L, 2);
+    }
+    return lua_error(L);
+}
+
+static int co_resume_k(lua_State *L, int status, lua_KContext ctx)
+{
+    lua_State *co = lua_tothread(L, 1);
+    int nres = 0;
+    (void)status;
+    (void)ctx;
+    lua_pop(co, 1); /* the mark */
+    int st = resume_inner(L, co, lua_gettop(L) - 1, &nres);
+    return settle(L, co, st, nres, co_resume_k, deliver_resume);
+}
+
+static int co_resume(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTHREAD);
+    lua_State *co = lua_tothread(L, 1);
+    int nargs = lua_gettop(L) - 1, nres = 0;
+    const char *why = cannot_resume(L, co, nargs);
+    if (why) {
+        lua_pushboolean(L, false);
+        lua_pushstring(L, why);
+        return 2;
+    }
+    int status = resume_inner(L, co, nargs, &nres);
+    return settle(L, co, status, nres, co_resume_k, deliver_resume);
+}
+
+static int co_wrapped_k(lua_State *L, int status, lua_KContext ctx)
+{
+    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+    int nres = 0;
+    (void)status;
+    (void)ctx;
+    lua_pop(co, 1);
+    int st = resume_inner(L, co, lua_gettop(L), &nres);
+    return settle(L, co, st, nres, co_wrapped_k, deliver_wrap);
+}
+
+static int co_wrapped(lua_State *L)
+{
+    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+    int nargs = lua_gettop(L), nres = 0;
+    const char *why = cannot_resume(L, co, nargs);
+    if (why) {
+        return luaL_error(L, "%s", why);
+    }
+    int status = resume_inner(L, co, nargs, &nres);
+    return settle(L, co, status, nres, co_wrapped_k, deliver_wrap);
+}
+
+static int co_wrap(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_State *co = lua_newthread(L);
+    lua_pushvalue(L, 1);
+    lua_xmove(L, co, 1);
+    lua_pushcclosure(L, co_wrapped, 1);
+    return 1;
+}
+
+/* coroutine.close of the library (upvalue 1), except for one that waits in the engine. */
+static int co_close(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTHREAD);
+    if (is_parked(lua_tothread(L, 1))) {
+        return luaL_error(L, "cannot close a coroutine that waits in a socket or sleep call");
+    }
+    int top = lua_gettop(L);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, top, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+void cs_task_open_coroutine(lua_State *L)
+{
+    static const luaL_Reg replaced[] = {{"resume", co_resume}, {"wrap", co_wrap}, {NULL, NULL}};
+    lua_getglobal(L, "coroutine");
+    luaL_setfuncs(L, replaced, 0);
+    lua_getfield(L, -1, "close");
+    lua_pushcclosure(L, co_close, 1);
+    lua_setfield(L, -2, "close");
+    lua_pop(L, 1);
+}
