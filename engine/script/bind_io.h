@@ -1,0 +1,43 @@
+/*
+ * bind_io - the io objects of ba-api C.4: a folder and what lies below it. No path of a script
+ * leads out of it, neither by "..", nor as an absolute one, nor through a symbolic link.
+ *
+ * File calls are synchronous: they end when the kernel's page cache or the disk has answered.
+ */
+#ifndef CS_SCRIPT_BIND_IO_H
+#define CS_SCRIPT_BIND_IO_H
+
+#include <lua.h>
+
+#include "script/vm.h"
+
+/* Pushes an io object for a folder; it need not exist yet (its calls give "notfound" until it
+ * does). dir may be NULL: an io object in which nothing is ever found. */
+CS_RAISES void cs_push_io(lua_State *L, const char *dir);
+
+/* Script mode: Lua's io stays; io:open(path [, mode]), as a method, opens any file of the system
+ * and gives a file handle of ours, whose read() takes a buffer's worth. */
+CS_RAISES void cs_io_open_script_mode(lua_State *L);
+
+/* ---- bind_io_file.c ---- */
+
+/* For the metatable of the handles; once a VM. */
+CS_RAISES void cs_bind_io_file(lua_State *L);
+
+/* Pushes a file handle that is not open yet, and returns where its descriptor goes. */
+CS_RAISES int *cs_push_file(lua_State *L);
+
+/* open(2)'s flags for "r", "w", "a" with "+" and "b"; raises for anything else. */
+CS_RAISES int cs_check_file_mode(lua_State *L, int arg);
+
+/* After open: 0, or -errno with the descriptor closed. Scripts get regular files only, because
+ * others can make the caller wait; any_kind: devices too. */
+CS_MUST_CHECK int cs_file_check(int *fd, bool any_kind);
+
+/* Pushes the whole rest of an open file. 0 or -errno (then nothing is pushed). */
+CS_RAISES int cs_file_read_all(lua_State *L, int fd);
+
+/* nil, string, "ENAME" for an error of a file call. */
+CS_RAISES int cs_push_io_error(lua_State *L, int err);
+
+#endif
