@@ -52,6 +52,7 @@ void cs_net_finish(struct cs_net *n)
 void cs_net_close_all(struct cs_net *n, bool abort, int why)
 {
     struct cs_conn *c = NULL;
+    cs_resolver_stop(n->resolver);
     while ((c = cs_pool_next(n->conns, c))) {
         cs_stream_close(cs_conn_stream(c), abort ? CS_CLOSE_ABORT : CS_CLOSE_GRACEFUL, why);
     }

@@ -53,7 +53,8 @@ CS_MUST_CHECK int cs_net_init(struct cs_net *n, struct cs_loop *loop,
 /* Every conn must be gone (cs_net_close_all and turns until cs_net_idle). */
 void cs_net_finish(struct cs_net *n);
 
-/* Closes every connection that is left, whoever owns it: owners get on_closed. */
+/* The end: closes every connection that is left, whoever owns it (owners get on_closed), and answers
+ * every name lookup, now and later, with CS_ECLOSED. */
 void cs_net_close_all(struct cs_net *n, bool abort, int why);
 
 /* True when no connection exists and nothing of ours is with the kernel. */

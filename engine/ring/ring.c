@@ -37,6 +37,7 @@ enum tag {
     TAG_PART = 4,   /* an earlier link of the op's chain, which posts only when it failed */
     TAG_FAULT = 5,  /* the op could not even be started: its error is in faults */
     TAG_SYNC = 6,   /* a call that waits for its own completion */
+    TAG_CONNECT = 7, /* the last link of a chain; see cs_ring_cancel */
     TAG_MASK = 7,
 };
 
@@ -430,7 +431,7 @@ static void connect_sqe(struct cs_ring *r, struct cs_op *op, cs_fd fd, const str
     struct io_uring_sqe *sqe = next_sqe(r);
     io_uring_prep_connect(sqe, -1, &copy->sa, copy->len);
     set_fd(sqe, fd);
-    arm(sqe, op, TAG_PLAIN);
+    arm(sqe, op, TAG_CONNECT);
 }
 
 /* socket ─link▶ NODELAY ─link▶ connect, in one submission. */
@@ -588,6 +589,14 @@ void cs_ring_cancel(struct cs_ring *r, struct cs_op *op)
         return;
     }
     op->cancelling = true;
+    if (op->tag == TAG_CONNECT) {
+        /* While an earlier link runs the connect cannot be found, and it would start after the
+         * cancel has failed: let the chain get that far. */
+        submit(r);
+        for (unsigned link = 0; link < 3; link++) {
+            io_uring_get_events(&r->uring);
+        }
+    }
     struct io_uring_sqe *sqe = next_sqe(r);
     io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)op | op->tag, 0);
     ignore(sqe);
