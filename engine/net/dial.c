@@ -86,7 +86,7 @@ static void dial_set_share(struct cs_dial *d)
 
 static void dial_connected(void *user, struct cs_conn *c, int err);
 
-/* Somebody else ended the connection (cs_net_abort_all). */
+/* Somebody else ended the connection (cs_net_close_all). */
 static void dial_conn_closed(void *user, struct cs_stream *s)
 {
     struct cs_dial *d = user;

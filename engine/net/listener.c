@@ -40,7 +40,7 @@ struct accepted {
     struct cs_op op;
     cs_fd fd;
     struct sockaddr_in6 name;
-    struct cs_ref conn; /* a reference: cs_net_abort_all may end it while it waits here */
+    struct cs_ref conn; /* a reference: cs_net_close_all may end it while it waits here */
 };
 
 enum listener_state { LISTENER_IDLE, LISTENER_OPEN, LISTENER_STOPPING, LISTENER_EMPTYING };

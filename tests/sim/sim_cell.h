@@ -68,7 +68,7 @@ static inline void sim_cell_drain(struct sim_cell *c)
 /* Everything that is left is aborted; nothing may be left then. */
 static inline void sim_cell_close(struct sim_cell *c)
 {
-    cs_net_abort_all(&c->net, CS_ESHUTDOWN);
+    cs_net_close_all(&c->net, true, CS_ESHUTDOWN);
     for (unsigned i = 0; !cs_net_idle(&c->net); i++) {
         if (i > SIM_CELL_TURNS_MAX) {
             sim_fail("%zu connections do not end", cs_pool_count(c->net.conns));

@@ -47,6 +47,7 @@ static struct far fars[ENDS_MAX];
 static unsigned fars_n;
 static struct user *users;
 static bool listener_gone, ending, gentle;
+static bool close_now; /* from now on the script phase closes all: calls belong into a turn */
 
 /* ---- calls ---- */
 
@@ -144,9 +145,11 @@ static bool call_detach(struct user *u)
 /* One call, any. False when u is gone. */
 static bool act(struct user *u)
 {
+    enum cs_close_how how = gentle ? CS_CLOSE_GRACEFUL : CS_CLOSE_ABORT;
     bool here = true;
     u->calls++;
-    switch (sim_below(gentle ? 16 : 20)) {
+    /* One that connects has no user yet but for who dialled it, and may only be given up. */
+    switch (u->connecting ? 6 : sim_below(gentle ? 16 : 20)) {
     case 0:
         cs_stream_pause(u->stream);
         break;
@@ -166,7 +169,7 @@ static bool act(struct user *u)
         break;
     case 6:
         if (sim_chance(100)) {
-            call_close(u, CS_CLOSE_GRACEFUL);
+            call_close(u, sim_chance(500) ? CS_CLOSE_GRACEFUL : how);
         }
         break;
     case 7:
@@ -177,7 +180,7 @@ static bool act(struct user *u)
         break;
     case 16:
         if (sim_chance(100)) {
-            call_close(u, CS_CLOSE_ABORT);
+            call_close(u, how);
         }
         break;
     case 17:
@@ -336,10 +339,25 @@ static void far_client(struct far *f)
 
 /* ---- the run ---- */
 
+static void close_users(void)
+{
+    for (struct user *u = users; u; u = u->next) {
+        if (u->closing) {
+            continue;
+        }
+        u->calls++;
+        call_close(u, gentle || sim_chance(500) ? CS_CLOSE_GRACEFUL : CS_CLOSE_ABORT);
+        u->calls--;
+    }
+}
+
 static bool script_phase(void *arg)
 {
     (void)arg;
     unsigned n = 0;
+    if (close_now) {
+        close_users();
+    }
     for (struct user *u = users; u; u = u->next) {
         n++;
     }
@@ -365,7 +383,7 @@ static void setup(void)
 {
     memset(fars, 0, sizeof fars);
     users = NULL;
-    listener_gone = ending = false;
+    listener_gone = ending = close_now = false;
     sim_cell_marks(&config);
     sim_cell_open(&cell, &config);
     SIM_CHECK(cs_addr_parse(&addr, "127.0.0.1", 80) == 0);
@@ -381,15 +399,6 @@ static void setup(void)
         } else {
             far_client(&fars[i]);
         }
-    }
-}
-
-static void close_users(void)
-{
-    for (struct user *u = users; u; u = u->next) {
-        u->calls++;
-        call_close(u, gentle || sim_chance(500) ? CS_CLOSE_GRACEFUL : CS_CLOSE_ABORT);
-        u->calls--;
     }
 }
 
@@ -427,8 +436,8 @@ static void run_chaos(void)
     setup();
     play(sim_below(600));
     if (sim_chance(700)) {
-        close_users();
-        play(sim_below(300));
+        close_now = true;
+        play(sim_between(1, 300));
     }
     teardown();
 }
@@ -444,11 +453,14 @@ static void run_graceful(void)
         fars[i].flow.slow_pm = 0;
     }
     play(sim_below(600));
-    close_users();
+    close_now = true;
+    play(1);
     ending = true;
     sim_cell_drain(&cell);
-    for (unsigned i = 0; i < 100 + fars_n; i++) {
-        sim_cell_turn(&cell, 10);
+    for (unsigned i = 0; i < fars_n; i++) {
+        while (fars[i].met && !fars[i].flow.ended) {
+            sim_cell_turn(&cell, 10);
+        }
     }
     for (unsigned i = 0; i < fars_n; i++) {
         const struct far *f = &fars[i];

@@ -122,7 +122,7 @@ static void on_eof(void *user, struct cs_stream *stream, int err)
 static void on_closed(void *user, struct cs_stream *stream)
 {
     struct session *s = user;
-    /* cs_net_abort_all closes streams over their users' heads. */
+    /* cs_net_close_all closes streams over their users' heads. */
     SIM_CHECK((s->closing || stopping) && stream == s->stream);
     cs_timer_stop(cs_loop_wheel(cell.loop), &s->lazy);
     sessions_open--;
@@ -256,7 +256,7 @@ static void run_abort(void)
     }
     stopping = true;
     if (sim_chance(500)) {
-        cs_net_abort_all(&cell.net, CS_ESHUTDOWN);
+        cs_net_close_all(&cell.net, true, CS_ESHUTDOWN);
     }
     for (unsigned i = 0; i < clients_n; i++) {
         if (sim_chance(500)) {
@@ -264,7 +264,7 @@ static void run_abort(void)
         }
     }
     cs_listener_close(listener, on_listener_closed, NULL);
-    cs_net_abort_all(&cell.net, CS_ESHUTDOWN);
+    cs_net_close_all(&cell.net, true, CS_ESHUTDOWN);
     while (!listener_gone) {
         sim_cell_turn(&cell, 1000);
     }

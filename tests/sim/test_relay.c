@@ -340,7 +340,7 @@ static void run_stop(void)
     if (sim_chance(500)) {
         run_to_end();
     } else {
-        cs_net_abort_all(&cell.net, CS_ESHUTDOWN);
+        cs_net_close_all(&cell.net, true, CS_ESHUTDOWN);
     }
     teardown();
 }

@@ -46,7 +46,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    cs_net_abort_all(&f->net, 0);
+    cs_net_close_all(&f->net, true, 0);
     cs_resolver_stop(f->net.resolver);
     TURN_UNTIL(f->loop, NULL, cs_net_idle(&f->net));
     cs_net_finish(&f->net);
@@ -362,7 +362,7 @@ static void test_abort_all_ends_a_dial(void **state)
     blackhole_open(&b, "127.0.0.1");
     dial(f, &r, "127.0.0.1", b.port, 0);
     cs_loop_turn(f->loop, 0);
-    cs_net_abort_all(&f->net, CS_ESHUTDOWN);
+    cs_net_close_all(&f->net, true, CS_ESHUTDOWN);
     wait_result(f, &r);
     assert_int_equal(r.err, CS_ECLOSED);
     blackhole_close(&b);

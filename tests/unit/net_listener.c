@@ -99,7 +99,7 @@ static int teardown(void **state)
         cs_listener_close(f->l, on_closed, f);
     }
     TURN_UNTIL(f->loop, NULL, f->l == NULL);
-    cs_net_abort_all(&f->net, 0);
+    cs_net_close_all(&f->net, true, 0);
     TURN_UNTIL(f->loop, NULL, cs_net_idle(&f->net));
     cs_net_finish(&f->net);
     cs_loop_destroy(f->loop);
@@ -448,7 +448,7 @@ static void test_aborted_while_waiting(void **state)
     start_on(f, "127.0.0.1", on_ready);
     clients(f, 2);
     TURN_UNTIL(f->loop, NULL, cs_listener_waiting(f->l) == 2);
-    cs_net_abort_all(&f->net, CS_ESHUTDOWN);
+    cs_net_close_all(&f->net, true, CS_ESHUTDOWN);
     TURN_UNTIL(f->loop, NULL, cs_pool_count(f->net.conns) == 0);
     assert_null(cs_listener_take(f->l));
     assert_int_equal(cs_listener_waiting(f->l), 0);
