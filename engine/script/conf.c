@@ -350,13 +350,13 @@ static int env_newindex(lua_State *L)
 /* The second half of service "name" { ... }: upvalue 1 is the record. */
 static int service_block(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_pushvalue(L, 1);
+    lua_settop(L, 1);
     lua_rawseti(L, lua_upvalueindex(1), 3);
     return 0;
 }
 
-/* service "name" { ... }, or service("name", { ... }). A record is { name, place, block }. */
+/* service "name" { ... }, or service("name", { ... }). A record is { name, place, block }; whether
+ * the block is one is looked at in the end, so that this is not the only error reported. */
 static int conf_service(lua_State *L)
 {
     size_t len;
@@ -376,7 +376,6 @@ static int conf_service(lua_State *L)
         lua_pushcclosure(L, service_block, 1);
         return 1;
     }
-    luaL_checktype(L, 2, LUA_TTABLE);
     lua_pushvalue(L, 2);
     lua_rawseti(L, 3, 3);
     return 0;
@@ -698,7 +697,9 @@ static int copy_service(lua_State *L, struct reader *r, struct cs_conf_service *
         err = copy_value(L, r, &s->args, NULL, 0);
     } else {
         cs_errors_add(r->errors, s->args.file, s->args.line,
-                      "%s has no block: write service \"%s\" { ... }", r->where, s->name);
+                      lua_isnil(L, -1) ? "%s has no block: write service \"%s\" { ... }"
+                                       : "%s: its block is no table: write service \"%s\" { ... }",
+                      r->where, s->name);
         err = cs_value_set_table(&s->args, 0);
     }
     lua_pop(L, 3);
