@@ -1,8 +1,8 @@
 /*
- * test_close - every call of a stream at every time: random sequences of write, consume, pause, resume,
- * shutdown, close, abort, watch and detach on accepted and dialled connections, from the script phase
- * and from inside events, while the far ends do as they like. The rules of stream.h hold throughout:
- * no event from inside a call, none after on_closed or detach, on_closed once.
+ * test_close - every call of a stream at every time: random sequences of write, consume, pause,
+ * resume, shutdown, close, abort, watch and detach on accepted and dialled connections, from the
+ * script phase and from inside events, while the far ends do as they like. The rules of stream.h
+ * hold throughout: no event from inside a call, none after on_closed or detach, on_closed once.
  */
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -312,9 +312,9 @@ static bool far_accept(struct sim_actor *a)
 
 static void far_dialled(struct far *f, unsigned i)
 {
-    static const enum sim_route routes[] = {SIM_ROUTE_OPEN, SIM_ROUTE_OPEN, SIM_ROUTE_OPEN,
-                                            SIM_ROUTE_REFUSE, SIM_ROUTE_BLACKHOLE,
-                                            SIM_ROUTE_UNREACH, SIM_ROUTE_RESET};
+    static const enum sim_route routes[] = {
+        SIM_ROUTE_OPEN,      SIM_ROUTE_OPEN,    SIM_ROUTE_OPEN, SIM_ROUTE_REFUSE,
+        SIM_ROUTE_BLACKHOLE, SIM_ROUTE_UNREACH, SIM_ROUTE_RESET};
     char ip[32];
     snprintf(ip, sizeof ip, "10.0.0.%u", i + 1);
     SIM_CHECK(cs_addr_parse(&f->addr, ip, 80) == 0);
@@ -442,8 +442,8 @@ static void run_chaos(void)
     teardown();
 }
 
-/* Far ends that read everything: what was written before a graceful close arrives. No latency, and no
- * time passes in a turn, because a drain ends after a time. */
+/* Far ends that read everything: what was written before a graceful close arrives. No latency, and
+ * no time passes in a turn, because a drain ends after a time. */
 static void run_graceful(void)
 {
     sim_knobs()->latency_ms = sim_knobs()->drift_ms = 0;
