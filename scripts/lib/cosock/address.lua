@@ -1,0 +1,59 @@
+-- Addresses as people write them:
+--   "example.org:80"  "192.0.2.1:80"  "[::1]:80"  "unix:/run/x.sock"
+-- and for listeners also ":80" or "*:80" (every IPv4 address; "[::]:80" is every IPv6 one).
+local address = {}
+
+-- {host = string or nil for any, port = number} or {unix = "unix:..."}; nil and what is wrong.
+function address.parse(text)
+  if type(text) == "string" then
+    if text:find "^unix:." then return {unix = text} end
+    local host, port = text:match "^%[(.+)%]:(%d+)$"
+    if not host then host, port = text:match "^([^:]*):(%d+)$" end
+    port = tonumber(port)
+    if port and port <= 65535 then
+      return {host = host ~= "" and host ~= "*" and host or nil, port = port}
+    end
+  end
+  return nil, ("%q is not an address (host:port, [v6]:port or unix:/path)"):format(tostring(text))
+end
+
+-- ba.socket.connect to a written address.
+function address.connect(text, options)
+  local to, err = address.parse(text)
+  if not to then return nil, err end
+  if to.unix then return ba.socket.connect(to.unix, options) end
+  if not to.host then return nil, ("%q names no host"):format(text) end
+  return ba.socket.connect(to.host, to.port, options)
+end
+
+-- ba.socket.bind on a written address.
+function address.bind(text, options)
+  local at, err = address.parse(text)
+  if not at then return nil, err end
+  if at.unix then return ba.socket.bind(at.unix, options) end
+  local copy = {}
+  for k, v in pairs(options or {}) do copy[k] = v end
+  copy.intf = at.host
+  return ba.socket.bind(at.port, copy)
+end
+
+-- Listens on one address or on a list of them; accepted(sock) is called for every connection and must not
+-- wait: it starts a cosocket. An address that cannot be bound is an error.
+function address.listen(addresses, accepted)
+  local function accept(listener)
+    while true do
+      local sock = listener:accept()
+      if not sock then break end
+      accepted(sock)
+    end
+  end
+  if type(addresses) ~= "table" then addresses = {addresses} end
+  if not addresses[1] then error("no address to listen on", 2) end
+  for _, text in ipairs(addresses) do
+    local listener, err = address.bind(text)
+    if not listener then error(("cannot listen on %s: %s"):format(text, err), 2) end
+    listener:event(accept, "r")
+  end
+end
+
+return address

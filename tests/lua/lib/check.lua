@@ -1,0 +1,185 @@
+-- A test harness in one page. Tests run one after the other, each as a cosocket or as a job, each under a
+-- deadline. A failure is one `not ok` line and exit status 1; when all pass, the program ends by itself
+-- as soon as nothing is left, which is a test of its own.
+local check = {}
+
+local DEADLINE = 15000 -- ms, for one test; a sanitizer build is slow
+
+local tests, failures, current = {}, 0, nil
+
+function check.cosocket(name, f) tests[#tests + 1] = {name = name .. " (cosocket)", f = f, kind = "cosocket"} end
+function check.job(name, f) tests[#tests + 1] = {name = name .. " (job)", f = f, kind = "job"} end
+function check.both(name, f) check.cosocket(name, f) check.job(name, f) end
+
+local function show(value)
+  if type(value) ~= "string" then return tostring(value) end
+  return #value > 80 and string.format("%q... (%d bytes)", value:sub(1, 60), #value) or string.format("%q", value)
+end
+
+function check.eq(got, expected, what)
+  if got ~= expected then
+    error(("%s: expected %s, got %s"):format(what or "value", show(expected), show(got)), 2)
+  end
+end
+
+function check.ok(value, what)
+  if not value then error((what or "condition") .. ": " .. show(value), 2) end
+  return value
+end
+
+-- f must raise an error that has `pattern` in it.
+function check.raises(pattern, f, ...)
+  local ok, err = pcall(f, ...)
+  if ok then error("no error raised; expected one with: " .. pattern, 2) end
+  if not tostring(err):find(pattern) then error(("error %s lacks %s"):format(show(err), show(pattern)), 2) end
+end
+
+-- A list of all results, nils included, against the expected ones.
+function check.results(expected, ...)
+  local n = expected.n or #expected
+  if select("#", ...) < n then error(("%d results, expected %d"):format(select("#", ...), n), 2) end
+  for i = 1, n do
+    local got = select(i, ...)
+    if got ~= expected[i] then
+      error(("result %d: expected %s, got %s"):format(i, show(expected[i]), show(got)), 2)
+    end
+  end
+end
+
+-- Waits until the condition holds; returns its value. The test's deadline bounds it.
+function check.wait(condition, what)
+  current.waits = what
+  local value = condition()
+  while not value do
+    ba.sleep(1)
+    value = condition()
+  end
+  current.waits = nil
+  return value
+end
+
+-- ---- servers for tests ----
+
+-- A listener on a free port; each connection runs f as a cosocket. Returns it and its port.
+function check.listen(f, options)
+  options = options or {}
+  options.intf = options.intf or "127.0.0.1"
+  local listener = assert(ba.socket.bind(options.port or 0, options))
+  listener:event(function(s)
+    while true do
+      local sock = s:accept()
+      if not sock then break end
+      if f then sock:event(f, "s") end
+    end
+  end, "r")
+  local _, port = listener:sockname()
+  return listener, port
+end
+
+function check.echo(sock)
+  while true do
+    local data = sock:read()
+    if not data or not sock:write(data) then break end
+  end
+end
+
+-- Reads until n bytes are there, or the end. Returns them, and the error.
+function check.read(sock, n, ms)
+  local parts, len, err = {}, 0, nil
+  while len < n do
+    local data
+    data, err = sock:read(ms)
+    if not data then break end
+    parts[#parts + 1], len = data, len + #data
+  end
+  return table.concat(parts), err
+end
+
+-- n bytes that differ at every place one would confuse.
+function check.pattern(n)
+  local parts = {}
+  for i = 0, (n + 15) // 16 - 1 do parts[#parts + 1] = ("%015x\n"):format(i) end
+  return table.concat(parts):sub(1, n)
+end
+
+-- Two connected sockets that no coroutine owns: (what connect gave, what accept gave). In a job.
+function check.pair(options)
+  local accepted
+  local listener = assert(ba.socket.bind(0, {intf = "127.0.0.1"}))
+  listener:event(function(s) accepted = s:accept() end, "r")
+  local _, port = listener:sockname()
+  local sock = assert(ba.socket.connect("127.0.0.1", port, options))
+  check.wait(function() return accepted end, "accept")
+  listener:close()
+  return sock, accepted
+end
+
+-- Runs f as a cosocket of its own and waits for its results.
+function check.in_cosocket(f, ...)
+  local results
+  local sock = ba.socket.event(function(...) results = table.pack(pcall(f, ...)) end, ...)
+  check.wait(function() return results end, "a cosocket")
+  assert(results[1], results[2])
+  return table.unpack(results, 2, results.n)
+end
+
+-- A port of this machine at which nobody listens.
+function check.dead_port()
+  local listener = assert(ba.socket.bind(0, {intf = "127.0.0.1"}))
+  local _, port = listener:sockname()
+  listener:close()
+  return port
+end
+
+-- ---- running ----
+
+local function finish()
+  print(("1..%d"):format(#tests))
+  if failures > 0 then os.exit(1) end
+end
+
+local run_next
+
+local function over(test, ok, err)
+  test.watchdog:cancel()
+  if not ok then failures = failures + 1 end
+  print((ok and "ok" or "not ok") .. " " .. test.name .. (ok and "" or "\n# " .. tostring(err):gsub("\n", "\n# ")))
+  ba.thread.run(run_next)
+end
+
+local function expired()
+  print("not ok " .. current.name .. "\n# did not end in time" ..
+        (current.waits and ", waiting for " .. current.waits or ""))
+  os.exit(1)
+end
+
+local index = 0
+function run_next()
+  index = index + 1
+  local test = tests[index]
+  if not test then return finish() end
+  current = test
+  test.watchdog = ba.timer(expired)
+  test.watchdog:set(DEADLINE, true)
+  local function body(...) over(test, xpcall(test.f, debug.traceback, ...)) end
+  if test.kind == "job" then
+    ba.thread.run(body)
+  else
+    ba.socket.event(body)
+  end
+end
+
+-- Called last by each test file. arg: a pattern; only tests whose name has it run.
+function check.run()
+  local only = arg and arg[1]
+  if only then
+    local some = {}
+    for _, test in ipairs(tests) do
+      if test.name:find(only) then some[#some + 1] = test end
+    end
+    tests = some
+  end
+  ba.thread.run(run_next)
+end
+
+return check
