@@ -4,11 +4,13 @@
  * script phase and from inside events, while the far ends do as they like. The rules of stream.h
  * hold throughout: no event from inside a call, none after on_closed or detach, on_closed once.
  */
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "net/conn.h"
 #include "net/listener.h"
 #include "sim.h"
@@ -47,6 +49,7 @@ static struct far fars[ENDS_MAX];
 static unsigned fars_n;
 static struct user *users;
 static bool listener_gone, ending, gentle;
+static bool faults;    /* memory runs out, ops cannot be started */
 static bool close_now; /* from now on the script phase closes all: calls belong into a turn */
 
 /* ---- calls ---- */
@@ -70,9 +73,15 @@ static void call_write(struct user *u)
     size_t n = sim_size(sizeof buf);
     cs_chain_init(&data);
     sim_stream_fill(u->far->id, u->far->written, buf, n);
-    SIM_CHECK(cs_chain_append(&data, buf, n) == 0);
+    if (cs_chain_append(&data, buf, n) < 0) {
+        SIM_CHECK(faults);
+        return;
+    }
     int err = cs_stream_write(u->stream, &data);
     SIM_CHECK(data.len == 0 && !data.head);
+    if (faults && err == -ENOMEM && !u->stream->err) {
+        return; /* nothing was taken, the stream goes on */
+    }
     if (err == 0) {
         SIM_CHECK(!u->closing && !u->shut && !u->broken && !u->connecting);
         u->far->written += n;
@@ -89,8 +98,10 @@ static void call_consume(struct user *u)
     size_t n = sim_chance(500) ? had : (size_t)sim_below(had + 1);
     bool keep = sim_chance(500);
     cs_chain_init(&into);
-    SIM_CHECK(cs_stream_consume(u->stream, n, keep ? &into : NULL) == 0);
-    SIM_CHECK(u->stream->in.len == had - n && into.len == (keep ? n : 0));
+    int err = cs_stream_consume(u->stream, n, keep ? &into : NULL);
+    SIM_CHECK(err == 0 || (faults && keep && err == -ENOMEM));
+    SIM_CHECK(u->stream->in.len + into.len == had - (keep ? 0 : n));
+    SIM_CHECK(err < 0 || u->stream->in.len == had - n);
     cs_chain_clear(&into);
 }
 
@@ -405,6 +416,8 @@ static void setup(void)
 static void teardown(void)
 {
     ending = true;
+    cs_mem_fail_nth(0);
+    sim_knobs()->start_error_pm = 0;
     cs_listener_close(listener, on_listener_closed, NULL);
     while (!listener_gone) {
         sim_cell_turn(&cell, 1000);
@@ -426,14 +439,15 @@ static void teardown(void)
 static void play(uint64_t turns)
 {
     while (turns-- > 0) {
+        if (faults && sim_chance(100)) {
+            cs_mem_fail_nth((unsigned long)sim_between(1, 30));
+        }
         sim_cell_turn(&cell, (int64_t)sim_below(10));
     }
 }
 
-static void run_chaos(void)
+static void chaos(void)
 {
-    gentle = false;
-    setup();
     play(sim_below(600));
     if (sim_chance(700)) {
         close_now = true;
@@ -442,12 +456,32 @@ static void run_chaos(void)
     teardown();
 }
 
+static void run_chaos(void)
+{
+    gentle = faults = false;
+    setup();
+    chaos();
+}
+
+/* The same while memory runs out and ops cannot be started. */
+static void run_faults(void)
+{
+    gentle = false;
+    setup();
+    faults = true;
+    sim_knobs()->start_error_pm = (unsigned)sim_between(0, 50);
+    sim_knobs()->shutdown_error_pm = (unsigned)sim_between(0, 300);
+    chaos();
+    faults = false;
+}
+
 /* Far ends that read everything: what was written before a graceful close arrives. No latency, and
  * no time passes in a turn, because a drain ends after a time. */
 static void run_graceful(void)
 {
     sim_knobs()->latency_ms = sim_knobs()->drift_ms = 0;
     gentle = true;
+    faults = false;
     setup();
     for (unsigned i = 0; i < fars_n; i++) {
         fars[i].flow.slow_pm = 0;
@@ -477,6 +511,7 @@ int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
         {"chaos", run_chaos},
+        {"faults", run_faults},
         {"graceful", run_graceful},
     };
     return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases), 300);

@@ -1,6 +1,6 @@
 /*
- * test_proxy - the proxy as the daemon runs it: listener, dial and relay together, with origins that
- * answer, refuse, are not there or reset; dials that are cancelled; and the end of the daemon.
+ * test_proxy - the proxy as the daemon runs it: listener, dial and relay together, with origins
+ * that answer, refuse, are not there or reset; dials that are cancelled; and the end of the daemon.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -185,10 +185,9 @@ static void run_polite(void)
 
 static enum sim_route draw_route(void)
 {
-    static const enum sim_route routes[] = {SIM_ROUTE_OPEN,      SIM_ROUTE_OPEN,
-                                            SIM_ROUTE_OPEN,      SIM_ROUTE_REFUSE,
-                                            SIM_ROUTE_BLACKHOLE, SIM_ROUTE_UNREACH,
-                                            SIM_ROUTE_RESET};
+    static const enum sim_route routes[] = {
+        SIM_ROUTE_OPEN,      SIM_ROUTE_OPEN,    SIM_ROUTE_OPEN, SIM_ROUTE_REFUSE,
+        SIM_ROUTE_BLACKHOLE, SIM_ROUTE_UNREACH, SIM_ROUTE_RESET};
     return routes[sim_below(CS_ARRAY_LEN(routes))];
 }
 
@@ -229,7 +228,8 @@ static void run_troubled(void)
     teardown();
 }
 
-/* Dials are given up at any time, at last all of them; then the daemon ends, in one way or the other. */
+/* Dials are given up at any time, at last all of them; then the daemon ends, in one way or the
+ * other. */
 static void run_ending(void)
 {
     setup();

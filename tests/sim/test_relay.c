@@ -2,9 +2,11 @@
  * test_relay - a relay in C between an accepted connection and one that was dialled: bytes, half
  * closes, broken ends, quiet times, back-pressure, and being stopped at any time.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "net/conn.h"
 #include "net/listener.h"
 #include "net/relay.h"
@@ -24,7 +26,7 @@ struct link {
     struct cs_relay *relay;
     struct cs_relay_result result;
     uint64_t start_ms, done_ms;
-    bool relaying, done, lost; /* lost: never came to a relay */
+    bool relaying, done;
 };
 
 static struct sim_cell cell;
@@ -34,7 +36,7 @@ static struct cs_listener *listener;
 static struct cs_addr addr;
 static struct link links[SIM_TUNNELS_MAX];
 static unsigned links_n;
-static bool listener_gone;
+static bool listener_gone, faults; /* faults: memory runs out, ops cannot be started */
 
 /* ---- the engine's side ---- */
 
@@ -51,25 +53,20 @@ static void on_relay_done(void *user, const struct cs_relay_result *result)
     k->result = *result;
 }
 
-static void abandon(struct link *k)
-{
-    cs_stream_close(cs_conn_stream(k->a), CS_CLOSE_ABORT, CS_ECLOSED);
-    k->lost = true;
-}
-
 static void on_connected(void *user, struct cs_conn *c, int err)
 {
     struct link *k = user;
     SIM_CHECK(c == k->b);
-    SIM_CHECK(err == 0 || sim_knobs()->slots_max < 100);
-    if (err) {
+    SIM_CHECK(err == 0 || faults);
+    k->relay = err ? NULL
+                   : cs_relay_start(&cell.net, cs_conn_stream(k->a), cs_conn_stream(k->b), &options,
+                                    on_relay_done, k);
+    if (!k->relay) {
+        SIM_CHECK(faults);
         cs_stream_close(cs_conn_stream(c), CS_CLOSE_ABORT, err);
-        abandon(k);
+        cs_stream_close(cs_conn_stream(k->a), CS_CLOSE_ABORT, err);
         return;
     }
-    k->relay = cs_relay_start(&cell.net, cs_conn_stream(k->a), cs_conn_stream(k->b), &options,
-                              on_relay_done, k);
-    SIM_CHECK(k->relay);
     k->a_ref = cs_pool_ref(k->a);
     k->b_ref = cs_pool_ref(k->b);
     k->relaying = true;
@@ -96,7 +93,10 @@ static void on_ready(void *user)
             cs_stream_resume(cs_conn_stream(c)); /* read-ahead: the relay finds input there */
         }
         k->b = cs_conn_dial(&cell.net, &t->origin_addr, NULL, on_connected, k);
-        SIM_CHECK(k->b);
+        if (!k->b) {
+            SIM_CHECK(faults);
+            cs_stream_close(cs_conn_stream(c), CS_CLOSE_ABORT, -ENOMEM);
+        }
     }
 }
 
@@ -117,7 +117,7 @@ static void setup(void)
     SIM_CHECK(cs_listener_open(&listener, &addr, &(struct cs_listen_options){0}, "relay") == 0);
     cs_listener_attach(listener, on_ready, NULL);
     cs_listener_start(listener, &cell.net);
-    listener_gone = false;
+    listener_gone = faults = false;
     links_n = (unsigned)sim_between(1, SIM_TUNNELS_MAX);
 }
 
@@ -138,6 +138,8 @@ static bool all_done(void)
 
 static void teardown(void)
 {
+    cs_mem_fail_nth(0);
+    sim_knobs()->start_error_pm = 0;
     cs_listener_close(listener, on_listener_closed, NULL);
     while (!listener_gone) {
         sim_cell_turn(&cell, 1000);
@@ -345,11 +347,36 @@ static void run_stop(void)
     teardown();
 }
 
+/* Memory runs out, ops cannot be started: tunnels break, but only as tunnels may. */
+static void run_faults(void)
+{
+    setup();
+    faults = true;
+    sim_knobs()->start_error_pm = (unsigned)sim_between(0, 30);
+    sim_knobs()->shutdown_error_pm = (unsigned)sim_between(0, 300);
+    for (unsigned i = 0; i < links_n; i++) {
+        start(i, sim_flow_draw(), sim_flow_draw());
+    }
+    for (uint64_t turns = sim_below(500); turns > 0; turns--) {
+        if (sim_chance(100)) {
+            cs_mem_fail_nth((unsigned long)sim_between(1, 30));
+        }
+        sim_cell_turn(&cell, 100);
+    }
+    cs_net_close_all(&cell.net, sim_chance(500), CS_ESHUTDOWN);
+    teardown();
+}
+
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"polite", run_polite}, {"rough", run_rough}, {"idle", run_idle},
-        {"linger", run_linger}, {"stop", run_stop},   {"back_pressure", run_back_pressure},
+        {"polite", run_polite},
+        {"rough", run_rough},
+        {"idle", run_idle},
+        {"linger", run_linger},
+        {"stop", run_stop},
+        {"faults", run_faults},
+        {"back_pressure", run_back_pressure},
     };
     return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases), 60);
 }
