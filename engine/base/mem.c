@@ -9,6 +9,10 @@
 
 #ifdef CS_JEMALLOC
 #include <jemalloc/jemalloc.h>
+#define CS_ALL_ARENAS "4096" /* MALLCTL_ARENAS_ALL */
+_Static_assert(MALLCTL_ARENAS_ALL == 4096, "name of the arena that stands for all");
+#else
+#include <malloc.h>
 #endif
 
 #ifdef CS_FAULTS
@@ -124,5 +128,16 @@ void *cs_resize_sized(void *ptr, size_t old_size, size_t new_size)
     return rallocx(ptr, new_size, 0);
 #else
     return realloc(ptr, new_size);
+#endif
+}
+
+void cs_mem_trim(void)
+{
+#ifdef CS_JEMALLOC
+    /* The thread's cache first: what it holds is in use to the arenas. */
+    mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+    mallctl("arena." CS_ALL_ARENAS ".purge", NULL, NULL, NULL, 0);
+#else
+    malloc_trim(0);
 #endif
 }

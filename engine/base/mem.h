@@ -21,6 +21,9 @@ void cs_free(void *ptr);
  * cs_resize_sized: old_size 0 allocates, new_size 0 frees and returns NULL. */
 void *cs_resize_sized(void *ptr, size_t old_size, size_t new_size);
 
+/* Gives unused pages back to the system. For quiet moments: it walks the allocator's lists. */
+void cs_mem_trim(void);
+
 #ifdef CS_FAULTS
 /* The nth allocation of this thread from now (1 = the next) fails, once; 0 switches it off. */
 void cs_mem_fail_nth(unsigned long n);

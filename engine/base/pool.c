@@ -1,7 +1,7 @@
 /*
- * pool - objects in chunks of a power of two, so that a slot number splits into chunk and index.
+ * pool - objects in chunks that fill an allocator's page run; a slot number is chunk * per + index.
  *
- *   table[slot >> shift] ─▶ chunk: header │ {slot,gen} object │ {slot,gen} object │ ...
+ *   table[slot / per] ─▶ chunk: header │ {slot,gen} object │ {slot,gen} object │ ...
  *
  * A free object has gen 0 and the index of the chunk's next free one in the place of its slot.
  * Chunks with a free object stand in one of a few lists by how full they are; allocation takes from
@@ -46,17 +46,12 @@ struct cs_pool {
     uint32_t hole_low; /* no NULL entry below this one */
     size_t size;       /* of one object without its header */
     size_t stride;
-    uint32_t shift; /* a chunk holds 1 << shift objects */
+    uint32_t per; /* objects a chunk holds */
     uint32_t gen_last;
     size_t live;
     struct chunk *kept; /* the empty chunk kept aside, or NULL */
     struct cs_list classes[POOL_CLASSES];
 };
-
-static uint32_t pool_per_chunk(const struct cs_pool *p)
-{
-    return 1U << p->shift;
-}
 
 static struct cs_ref *pool_header(const struct cs_pool *p, struct chunk *c, uint32_t index)
 {
@@ -80,9 +75,7 @@ struct cs_pool *cs_pool_create(size_t size)
     }
     p->size = (size + 7) & ~(size_t)7;
     p->stride = p->size + sizeof(struct cs_ref);
-    while (sizeof(struct chunk) + (p->stride << (p->shift + 1)) <= POOL_CHUNK_BYTES) {
-        p->shift++;
-    }
+    p->per = (uint32_t)CS_MAX((POOL_CHUNK_BYTES - sizeof(struct chunk)) / p->stride, 1U);
     for (unsigned i = 0; i < POOL_CLASSES; i++) {
         cs_list_init(&p->classes[i]);
     }
@@ -94,7 +87,7 @@ static void pool_chunk_free(struct cs_pool *p, struct chunk *c)
     p->table[c->number] = NULL;
     p->hole_low = p->holes == 0 ? c->number : CS_MIN(p->hole_low, c->number);
     p->holes++;
-    POOL_UNPOISON(c->objects, p->stride << p->shift);
+    POOL_UNPOISON(c->objects, p->stride * p->per);
     cs_free(c);
 }
 
@@ -128,7 +121,7 @@ static uint32_t pool_table_place(struct cs_pool *p)
         return p->table_len;
     }
     /* Slot numbers have 32 bits. */
-    if ((uint64_t)size << p->shift > UINT32_MAX) {
+    if ((uint64_t)size * p->per > UINT32_MAX) {
         return POOL_NONE;
     }
     table = cs_realloc(p->table, size * sizeof(struct chunk *));
@@ -149,7 +142,7 @@ static struct chunk *pool_chunk_create(struct cs_pool *p)
     if (number == POOL_NONE) {
         return NULL;
     }
-    c = cs_alloc(sizeof(*c) + (p->stride << p->shift));
+    c = cs_alloc(sizeof(*c) + (p->stride * p->per));
     if (c == NULL) {
         return NULL;
     }
@@ -164,10 +157,10 @@ static struct chunk *pool_chunk_create(struct cs_pool *p)
     c->number = number;
     c->live = 0;
     c->free = 0;
-    for (uint32_t i = 0; i < pool_per_chunk(p); i++) {
+    for (uint32_t i = 0; i < p->per; i++) {
         struct cs_ref *h = pool_header(p, c, i);
 
-        h->slot = i + 1 < pool_per_chunk(p) ? i + 1 : POOL_NONE;
+        h->slot = i + 1 < p->per ? i + 1 : POOL_NONE;
         h->gen = 0;
         POOL_POISON(h + 1, p->size);
     }
@@ -178,8 +171,8 @@ static struct chunk *pool_chunk_create(struct cs_pool *p)
  * function's business. */
 static void pool_classify(struct cs_pool *p, struct chunk *c, uint32_t live_before)
 {
-    uint32_t class = (uint32_t)(((uint64_t)c->live * POOL_CLASSES) >> p->shift);
-    uint32_t before = (uint32_t)(((uint64_t)live_before * POOL_CLASSES) >> p->shift);
+    uint32_t class = (uint32_t)((uint64_t)c->live * POOL_CLASSES / p->per);
+    uint32_t before = (uint32_t)((uint64_t)live_before * POOL_CLASSES / p->per);
     bool listed = !cs_list_empty(&c->node);
 
     if (c->free == POOL_NONE) {
@@ -226,7 +219,7 @@ void *cs_pool_alloc(struct cs_pool *p)
     }
     h->gen = p->gen_last;
     c->free = h->slot;
-    h->slot = c->number << p->shift | index;
+    h->slot = c->number * p->per + index;
     c->live++;
     p->live++;
     pool_classify(p, c, c->live - 1);
@@ -241,8 +234,8 @@ void cs_pool_free(struct cs_pool *p, void *obj)
 
     CS_ASSERT(h->gen != 0);
     CS_ASSERT(cs_pool_get(p, *h) == obj);
-    c = p->table[h->slot >> p->shift];
-    index = h->slot & (pool_per_chunk(p) - 1);
+    c = p->table[h->slot / p->per];
+    index = h->slot % p->per;
     h->gen = 0;
     h->slot = c->free;
     c->free = index;
@@ -271,13 +264,13 @@ struct cs_ref cs_pool_ref(const void *obj)
 
 void *cs_pool_get(const struct cs_pool *p, struct cs_ref ref)
 {
-    uint32_t number = ref.slot >> p->shift;
+    uint32_t number = ref.slot / p->per;
     struct cs_ref *h;
 
     if (ref.gen == 0 || number >= p->table_len || p->table[number] == NULL) {
         return NULL;
     }
-    h = pool_header(p, p->table[number], ref.slot & (pool_per_chunk(p) - 1));
+    h = pool_header(p, p->table[number], ref.slot % p->per);
     return h->gen == ref.gen ? h + 1 : NULL;
 }
 
@@ -289,15 +282,15 @@ size_t cs_pool_count(const struct cs_pool *p)
 void *cs_pool_next(const struct cs_pool *p, const void *obj)
 {
     uint64_t slot = obj != NULL ? (uint64_t)pool_header_of(obj)->slot + 1 : 0;
-    uint64_t end = (uint64_t)p->table_len << p->shift;
+    uint64_t end = (uint64_t)p->table_len * p->per;
 
     while (slot < end) {
-        struct chunk *c = p->table[slot >> p->shift];
-        uint32_t index = (uint32_t)slot & (pool_per_chunk(p) - 1);
+        struct chunk *c = p->table[slot / p->per];
+        uint32_t index = (uint32_t)slot % p->per;
         struct cs_ref *h;
 
         if (c == NULL || c->live == 0) {
-            slot = ((slot >> p->shift) + 1) << p->shift;
+            slot = (slot / p->per + 1) * p->per;
             continue;
         }
         h = pool_header(p, c, index);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/uio.h>
 
 #include "base/assert.h"
@@ -33,7 +34,7 @@ struct cs_conn {
     struct cs_stream stream;
     struct cs_net *net;
     cs_fd fd;
-    enum state state;
+    int why; /* reason given to close */
     union {
         struct cs_chain out; /* given to write, not yet taken by the kernel */
         struct dialling dialling;
@@ -41,12 +42,15 @@ struct cs_conn {
     struct cs_op recv, send, ctl; /* ctl: connect, later poll for a hang-up */
     uint64_t bytes_in, bytes_out;
     struct deadline *deadline; /* of flushing and draining; made when needed */
-    struct cs_conn *dirty_next, *lent_next;
+    struct cs_conn *dirty_next;
     struct cs_list node; /* in net->starved or net->buried */
     struct cs_origin *origin;
-    struct sockaddr_in6 peer; /* sin6_family 0: unknown */
-    uint32_t start_s;         /* seconds of the loop's clock */
-    int why;                  /* reason given to close */
+    uint8_t peer_ip[16]; /* with the next two: a sockaddr without what is always zero */
+    in_port_t peer_port;
+    sa_family_t peer_family; /* 0: unknown */
+    uint32_t start_s;        /* seconds of the loop's clock */
+    uint32_t peer_scope;     /* of a link-local address */
+    enum state state : 8;
     uint8_t streak;           /* reads in a row that speak for the other buffer group */
     bool want : 1;            /* resumed */
     bool bulk : 1;            /* reads into the large buffers */
@@ -124,8 +128,17 @@ int cs_conn_sockname(struct cs_conn *c, struct cs_addr *out)
 
 int cs_conn_peername(const struct cs_conn *c, struct cs_addr *out)
 {
-    if (c->peer.sin6_family != 0) {
-        cs_addr_from_sockaddr(out, (const struct sockaddr *)&c->peer, sizeof(c->peer));
+    if (c->peer_family == AF_INET) {
+        out->v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = c->peer_port};
+        memcpy(&out->v4.sin_addr, c->peer_ip, sizeof(out->v4.sin_addr));
+        out->len = sizeof(out->v4);
+        return 0;
+    }
+    if (c->peer_family == AF_INET6) {
+        out->v6 = (struct sockaddr_in6){
+            .sin6_family = AF_INET6, .sin6_port = c->peer_port, .sin6_scope_id = c->peer_scope};
+        memcpy(&out->v6.sin6_addr, c->peer_ip, sizeof(out->v6.sin6_addr));
+        out->len = sizeof(out->v6);
         return 0;
     }
     return c->state == OPEN ? cs_ring_name(c->net->ring, c->fd, true, out) : CS_ECLOSED;
@@ -134,9 +147,14 @@ int cs_conn_peername(const struct cs_conn *c, struct cs_addr *out)
 static void remember_peer(struct cs_conn *c, const struct cs_addr *peer)
 {
     if (peer && cs_addr_family(peer) == AF_INET) {
-        memcpy(&c->peer, &peer->v4, sizeof(peer->v4));
+        memcpy(c->peer_ip, &peer->v4.sin_addr, sizeof(peer->v4.sin_addr));
+        c->peer_port = peer->v4.sin_port;
+        c->peer_family = AF_INET;
     } else if (peer && cs_addr_family(peer) == AF_INET6) {
-        c->peer = peer->v6;
+        memcpy(c->peer_ip, &peer->v6.sin6_addr, sizeof(c->peer_ip));
+        c->peer_port = peer->v6.sin6_port;
+        c->peer_family = AF_INET6;
+        c->peer_scope = peer->v6.sin6_scope_id;
     }
 }
 
@@ -275,8 +293,8 @@ static void input(struct cs_conn *c, struct cs_slice *slice)
     cs_chain_push(&c->stream.in, slice);
     if (!c->lent) {
         c->lent = true;
-        c->lent_next = c->net->lent;
-        c->net->lent = c;
+        CS_ASSERT(c->net->lent_count < CS_NET_LENT_MAX);
+        c->net->lent[c->net->lent_count++] = c;
     }
     choose_group(c, len, c->net->small_size);
     if (c->stream.user_ops) {
@@ -579,7 +597,7 @@ static void log_end(const struct cs_conn *c)
     if (!c->net->config.log_connections || !cs_log_enabled(CS_LOG_INFO)) {
         return;
     }
-    if (c->peer.sin6_family != 0 && cs_conn_peername(c, &peer) == 0) {
+    if (c->peer_family != 0 && cs_conn_peername(c, &peer) == 0) {
         cs_addr_text(&peer, text);
     }
     cs_log(CS_LOG_INFO, "connection closed service=%s peer=%s in=%llu out=%llu seconds=%llu "
@@ -673,19 +691,16 @@ static const struct cs_stream_ops conn_ops = {
 /* ---- the bury phase ---- */
 
 /* Whatever nobody consumed this turn is copied, so that the ring has its buffers back. */
-static bool return_lent(struct cs_net *n)
+static void return_lent(struct cs_net *n)
 {
-    struct cs_conn *c = n->lent;
-    n->lent = NULL;
-    for (struct cs_conn *next; c; c = next) {
-        next = c->lent_next;
+    while (n->lent_count > 0) {
+        struct cs_conn *c = n->lent[--n->lent_count];
         c->lent = false;
         if (c->stream.in.len > 0 && cs_chain_own(&c->stream.in) < 0) {
             broken(c, -ENOMEM);
             cs_chain_clear(&c->stream.in);
         }
     }
-    return false;
 }
 
 static bool bury(struct cs_net *n)

@@ -28,6 +28,9 @@ struct cs_net_counters {
     uint64_t cancels;
 };
 
+/* Connections that can receive in one turn: each needs an event of it. */
+#define CS_NET_LENT_MAX CS_LOOP_EVENTS_MAX
+
 struct cs_net {
     struct cs_loop *loop;
     struct cs_ring *ring;
@@ -39,7 +42,8 @@ struct cs_net {
     unsigned small_size; /* bytes of a small receive buffer: a read that fills one is a full read */
     /* Private to conn.c: linked through the conns. */
     struct cs_conn *dirty;  /* have output to send in phase 6 */
-    struct cs_conn *lent;   /* hold receive buffers that go back in phase 7 */
+    unsigned lent_count;    /* hold receive buffers that go back in phase 7 */
+    struct cs_conn *lent[CS_NET_LENT_MAX];
     struct cs_list starved; /* wait for a receive buffer */
     struct cs_list buried;  /* closed; freed in phase 7 */
 };

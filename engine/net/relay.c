@@ -8,8 +8,6 @@
 struct side {
     struct cs_stream *stream; /* NULL once closed */
     uint64_t bytes;           /* taken from it and given to the other */
-    bool ended;               /* it will send no more */
-    bool paused;              /* because the other is full */
 };
 
 struct cs_relay {
@@ -17,8 +15,11 @@ struct cs_relay {
     struct side side[2];
     struct cs_timer quiet; /* idle, or linger once one side has ended */
     uint32_t idle_ms, linger_ms;
-    bool ending; /* both streams are being closed */
-    struct cs_relay_result result;
+    int err;       /* of the result */
+    int8_t first;  /* of the result: an enum cs_relay_side */
+    bool ending;   /* both streams are being closed */
+    bool ended[2]; /* that side will send no more */
+    bool paused[2]; /* that side waits because the other is full */
     cs_relay_done_fn *done;
     void *user;
 };
@@ -41,7 +42,7 @@ static void end(struct cs_relay *r, enum cs_close_how how, int err)
         return;
     }
     r->ending = true;
-    r->result.err = err;
+    r->err = err;
     cs_timer_stop(cs_loop_wheel(r->net->loop), &r->quiet);
     for (unsigned i = 0; i < 2; i++) {
         cs_stream_close(r->side[i].stream, how, err);
@@ -52,17 +53,17 @@ static void finish(struct cs_relay *r)
 {
     r->net->relays--;
     if (r->done) {
-        r->result.bytes[0] = r->side[0].bytes;
-        r->result.bytes[1] = r->side[1].bytes;
-        r->done(r->user, &r->result);
+        const struct cs_relay_result result = {
+            .bytes = {r->side[0].bytes, r->side[1].bytes}, .err = r->err, .first = r->first};
+        r->done(r->user, &result);
     }
     cs_free(r);
 }
 
 static void blame(struct cs_relay *r, enum cs_relay_side who)
 {
-    if (r->result.first == CS_RELAY_NOBODY) {
-        r->result.first = who;
+    if (r->first == CS_RELAY_NOBODY) {
+        r->first = (int8_t)who;
     }
 }
 
@@ -70,7 +71,7 @@ static void blame(struct cs_relay *r, enum cs_relay_side who)
 
 static uint32_t quiet_limit(const struct cs_relay *r)
 {
-    bool half = r->side[0].ended || r->side[1].ended;
+    bool half = r->ended[0] || r->ended[1];
     if (!half || r->linger_ms == 0) {
         return r->idle_ms;
     }
@@ -95,18 +96,17 @@ static void moved(struct cs_relay *r)
 static void too_quiet(struct cs_timer *t)
 {
     struct cs_relay *r = cs_container_of(t, struct cs_relay, quiet);
-    bool half = r->side[0].ended || r->side[1].ended;
+    bool half = r->ended[0] || r->ended[1];
     end(r, CS_CLOSE_GRACEFUL, half ? CS_ELINGER : CS_EIDLE);
 }
 
 /* ---- moving bytes ---- */
 
-static void hold(struct side *from)
+static void hold(struct cs_relay *r, enum cs_relay_side who)
 {
-    from->paused = true;
-    cs_stream_pause(from->stream);
-    struct cs_stream *bottom = cs_stream_bottom(from->stream);
-    cs_conn_watch(cs_conn_of(bottom));
+    r->paused[who] = true;
+    cs_stream_pause(r->side[who].stream);
+    cs_conn_watch(cs_conn_of(cs_stream_bottom(r->side[who].stream)));
 }
 
 /* Everything `who` has sent goes to the other side. */
@@ -129,8 +129,8 @@ static void pump(struct cs_relay *r, enum cs_relay_side who)
     }
     from->bytes += n;
     moved(r);
-    if (!from->paused && cs_stream_room(to->stream) == 0) {
-        hold(from);
+    if (!r->paused[who] && cs_stream_room(to->stream) == 0) {
+        hold(r, who);
     }
 }
 
@@ -143,11 +143,11 @@ static void on_input(void *user, struct cs_stream *s)
 static void on_room(void *user, struct cs_stream *s)
 {
     struct cs_relay *r = user;
-    struct side *from = &r->side[!side_of(r, s)];
+    enum cs_relay_side from = !side_of(r, s);
     moved(r);
-    if (from->paused && !r->ending) {
-        from->paused = false;
-        cs_stream_resume(from->stream);
+    if (r->paused[from] && !r->ending) {
+        r->paused[from] = false;
+        cs_stream_resume(r->side[from].stream);
     }
 }
 
@@ -155,8 +155,8 @@ static void on_room(void *user, struct cs_stream *s)
 static void half_end(struct cs_relay *r, enum cs_relay_side who)
 {
     blame(r, who);
-    r->side[who].ended = true;
-    if (r->side[!who].ended) {
+    r->ended[who] = true;
+    if (r->ended[!who]) {
         end(r, CS_CLOSE_GRACEFUL, 0);
         return;
     }
@@ -186,7 +186,7 @@ static void on_closed(void *user, struct cs_stream *s)
         finish(r);
     } else if (!r->ending) { /* somebody above the relay aborted this one (a server that stops) */
         r->ending = true;
-        r->result.err = CS_ECLOSED;
+        r->err = CS_ECLOSED;
         cs_timer_stop(cs_loop_wheel(r->net->loop), &r->quiet);
         cs_stream_close(r->side[r->side[0].stream ? 0 : 1].stream, CS_CLOSE_ABORT, CS_ECLOSED);
     }
@@ -205,7 +205,7 @@ static void catch_up(struct cs_relay *r, enum cs_relay_side who)
     if (!r->ending && s->eof) {
         on_eof(r, s, s->err);
     }
-    if (!r->ending && !r->side[who].paused) {
+    if (!r->ending && !r->paused[who]) {
         cs_stream_resume(s);
     }
 }
@@ -224,7 +224,7 @@ struct cs_relay *cs_relay_start(struct cs_net *n, struct cs_stream *a, struct cs
     r->side[CS_RELAY_B].stream = b;
     r->idle_ms = o->idle_ms;
     r->linger_ms = o->linger_ms;
-    r->result.first = CS_RELAY_NOBODY;
+    r->first = CS_RELAY_NOBODY;
     r->done = done;
     r->user = user;
     cs_timer_init(&r->quiet, too_quiet);

@@ -140,3 +140,12 @@ bool cs_bufring_may_keep(const struct cs_bufring *b)
 {
     return b->out * 2 <= b->count;
 }
+
+void cs_bufring_trim(struct cs_bufring *b)
+{
+    if (b->out == 0) {
+        /* What the kernel may write from now on finds fresh pages. Failure costs memory only. */
+        int err = madvise(b->memory, b->memory_bytes, MADV_DONTNEED);
+        (void)err;
+    }
+}

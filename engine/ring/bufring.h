@@ -34,4 +34,7 @@ const struct cs_bufring *cs_bufring_of(const struct cs_slice *s);
 /* True while at most half of the buffers are lent out. */
 bool cs_bufring_may_keep(const struct cs_bufring *b);
 
+/* Lets the system have the pages back while no buffer is lent; they are zero pages afterwards. */
+void cs_bufring_trim(struct cs_bufring *b);
+
 #endif

@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define EVENTS_MAX 512
 #define TIMERS_MAX 1024
 
 struct post {
@@ -41,7 +40,7 @@ struct cs_loop {
     struct phase phases[CS_PHASE_COUNT];
     struct inbox inbox;
     struct cs_loop_stats stats;
-    struct cs_event events[EVENTS_MAX];
+    struct cs_event events[CS_LOOP_EVENTS_MAX];
 };
 
 /* ---- posting ---- */
@@ -139,12 +138,12 @@ static void note_awake(struct cs_loop_stats *s, uint64_t since_ns)
 unsigned cs_loop_turn(struct cs_loop *l, int64_t timeout_ms)
 {
     inbox_arm(l);
-    unsigned n = cs_ring_wait(l->ring, sleep_time(l, timeout_ms), l->events, EVENTS_MAX);
+    unsigned n = cs_ring_wait(l->ring, sleep_time(l, timeout_ms), l->events, CS_LOOP_EVENTS_MAX);
     uint64_t awake_ns = cs_clock_ns();
     l->now_ms = cs_clock_ms();
     handle_events(l, n);
     unsigned fired = cs_wheel_run(l->wheel, l->now_ms, TIMERS_MAX);
-    l->busy = n == EVENTS_MAX || fired == TIMERS_MAX;
+    l->busy = n == CS_LOOP_EVENTS_MAX || fired == TIMERS_MAX;
     for (unsigned i = 0; i < CS_PHASE_COUNT; i++) {
         if (l->phases[i].fn && l->phases[i].fn(l->phases[i].arg)) {
             l->busy = true;
@@ -187,7 +186,7 @@ void cs_loop_destroy(struct cs_loop *l)
     }
     cs_ring_cancel(l->ring, &l->inbox.wake);
     while (l->inbox.wake.armed) {
-        handle_events(l, cs_ring_wait(l->ring, 1000, l->events, EVENTS_MAX));
+        handle_events(l, cs_ring_wait(l->ring, 1000, l->events, CS_LOOP_EVENTS_MAX));
     }
     for (struct post *p = inbox_take(&l->inbox), *next; p; p = next) {
         next = p->next;

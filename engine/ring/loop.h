@@ -20,6 +20,9 @@
 
 struct cs_loop;
 
+/* Events handled in one turn, at most. */
+#define CS_LOOP_EVENTS_MAX 512
+
 enum cs_phase { CS_PHASE_SCRIPT, CS_PHASE_WRITE, CS_PHASE_BURY, CS_PHASE_COUNT };
 
 /* Returns true when it has more to do at once. */

@@ -75,7 +75,7 @@ struct cs_ring {
 void cs_ring_config_default(struct cs_ring_config *config)
 {
     *config = (struct cs_ring_config){
-        .small_buffers = 512, .small_size = 2048, .bulk_buffers = 32, .bulk_size = 65536};
+        .small_buffers = 256, .small_size = 2048, .bulk_buffers = 32, .bulk_size = 65536};
 }
 
 static int open_uring(struct io_uring *u)
@@ -524,6 +524,12 @@ unsigned cs_ring_buffers_free(const struct cs_ring *r, enum cs_ring_group group)
 unsigned cs_ring_buffer_size(const struct cs_ring *r, enum cs_ring_group group)
 {
     return cs_bufring_size(r->groups[group]);
+}
+
+void cs_ring_trim(struct cs_ring *r)
+{
+    cs_bufring_trim(r->groups[CS_RING_SMALL]);
+    cs_bufring_trim(r->groups[CS_RING_BULK]);
 }
 
 bool cs_ring_may_keep(const struct cs_slice *s)

@@ -106,6 +106,9 @@ unsigned cs_ring_buffers_free(const struct cs_ring *r, enum cs_ring_group group)
 /* Bytes of one buffer of the group: a receive of that many is a full one. */
 unsigned cs_ring_buffer_size(const struct cs_ring *r, enum cs_ring_group group);
 
+/* Gives the memory of receive buffers that nobody uses back to the system: for quiet moments. */
+void cs_ring_trim(struct cs_ring *r);
+
 /* Whether a lent slice may be kept beyond its turn (a relay's, until it is sent): false when too many
  * of its group are out already; then copy it (cs_chain_own). */
 bool cs_ring_may_keep(const struct cs_slice *s);

@@ -332,21 +332,19 @@ static int disable_on(lua_State *L, int status, lua_KContext ctx)
 /* Values of an enable that came while the coroutine was running. */
 static int CS_RAISES take_latched(lua_State *L, struct cs_sock *s)
 {
-    s->latched = false;
-    lua_getiuservalue(L, 1, 2);
-    lua_Integer n = 0;
-    if (lua_getfield(L, -1, "n") == LUA_TNUMBER) {
-        n = lua_tointeger(L, -1);
-    }
-    lua_pop(L, 1);
-    luaL_checkstack(L, (int)n, "too many values");
+    lua_getiuservalue(L, 1, 1);
     int table = lua_gettop(L);
-    for (lua_Integer i = 1; i <= n; i++) {
+    lua_getfield(L, table, "n");
+    int n = (int)lua_tointeger(L, -1);
+    luaL_checkstack(L, n + 2, "too many values");
+    lua_getfield(L, table, "thread");
+    lua_setiuservalue(L, 1, 1);
+    s->latched = false;
+    lua_settop(L, table);
+    for (int i = 1; i <= n; i++) {
         lua_rawgeti(L, table, i);
     }
-    lua_pushnil(L);
-    lua_setiuservalue(L, 1, 2);
-    return (int)n;
+    return n;
 }
 
 static int CS_RAISES disable_self(lua_State *L, struct cs_sock *s)
@@ -390,17 +388,20 @@ static int sock_disable(lua_State *L)
     return 1;
 }
 
+/* The user value holds the coroutine; until the next disable(), a table with it and the values. */
 static void CS_RAISES latch(lua_State *L, struct cs_sock *s)
 {
     int n = lua_gettop(L) - 1;
-    lua_createtable(L, n, 1);
+    lua_createtable(L, n, 2);
     for (int i = 1; i <= n; i++) {
         lua_pushvalue(L, i + 1);
         lua_rawseti(L, -2, i);
     }
     lua_pushinteger(L, n);
     lua_setfield(L, -2, "n");
-    lua_setiuservalue(L, 1, 2);
+    lua_getiuservalue(L, 1, 1);
+    lua_setfield(L, -2, "thread");
+    lua_setiuservalue(L, 1, 1);
     s->latched = true;
 }
 

@@ -178,10 +178,11 @@ static bool run_draining(struct cs_cell *c)
     return more;
 }
 
-/* Resumes of all generations; a change means that something happened. */
+/* Changes whenever something has happened that may have left garbage. */
 static uint64_t activity(const struct cs_cell *c)
 {
-    uint64_t sum = c->current ? c->current->vm->resumes : 0;
+    uint64_t sum = c->net.count.accepted + c->net.count.closed;
+    sum += c->current ? c->current->vm->resumes : 0;
     cs_list_each(l, next, (struct cs_list *)&c->draining)
     {
         sum += cs_container_of(l, struct generation, node)->vm->resumes;
@@ -229,6 +230,8 @@ static void collect_when_quiet(struct cs_timer *t)
     {
         cs_vm_collect(cs_container_of(l, struct generation, node)->vm);
     }
+    cs_mem_trim();
+    cs_ring_trim(c->net.ring);
 }
 
 /* ---- ending ---- */

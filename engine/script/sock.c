@@ -196,7 +196,7 @@ const char *cs_sock_read_error(int err)
 
 struct cs_sock *cs_sock_new(lua_State *L, enum cs_sock_mode mode)
 {
-    struct cs_sock *s = lua_newuserdatauv(L, sizeof(*s), 2);
+    struct cs_sock *s = lua_newuserdatauv(L, sizeof(*s), 1);
     *s = (struct cs_sock){
         .vm = cs_vm_of(L), .queuelen = CS_SOCK_QUEUELEN, .mode = mode, .state = CS_SOCK_UNBOUND};
     cs_list_init(&s->writers);

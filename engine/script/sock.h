@@ -45,7 +45,7 @@ struct cs_sock {
     enum cs_sock_state state : 8;
     enum cs_sock_mode mode : 8;
     enum cs_sock_disabled disabled : 8;
-    bool latched; /* enable came while the owner was running: its values wait in user value 2 */
+    bool latched; /* enable came while the owner was running: its values wait in the user value */
 };
 
 #define CS_SOCK_TYPE "ba.socket"

@@ -48,9 +48,9 @@ struct cs_task {
     struct cs_vm *vm;
     lua_State *co;
     struct cs_sock *sock; /* the socket whose coroutine this is; NULL for the other kinds */
-    enum cs_task_kind kind;
-    enum cs_task_state state;
-    enum cs_wait waiting; /* set by the binding before it parks; NONE again when it runs */
+    enum cs_task_kind kind : 8;
+    enum cs_task_state state : 8;
+    enum cs_wait waiting : 8; /* set by the binding before it parks; NONE again when it runs */
     bool collectable;    /* not in the live table now */
     uint8_t streak;      /* calls answered without a suspension in this slice */
     int live_ref;

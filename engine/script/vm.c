@@ -251,6 +251,7 @@ void cs_vm_destroy(struct cs_vm *vm)
 void cs_vm_collect(struct cs_vm *vm)
 {
     lua_gc(vm->L, LUA_GCCOLLECT);
+    lua_gc(vm->L, LUA_GCCOLLECT); /* what the first one finalized is freed by the second */
 }
 
 static void wake_held(struct cs_vm *vm)
