@@ -49,7 +49,7 @@ static struct thread_pool *pool_of(lua_State *L)
 
 static void pool_job_ended(struct cs_task *t, int err)
 {
-    struct thread_pool *pool = t->user;
+    struct thread_pool *pool = t->starter;
 
     (void)err; /* reported by then */
     pool->jobs--;
@@ -63,7 +63,7 @@ static int thread_run(lua_State *L)
     lua_settop(L, 1);
     check_room(L, pool->jobs);
     struct cs_task *t = cs_task_create(L, CS_TASK_JOB, NULL, 0);
-    t->user = pool;
+    t->starter = pool;
     t->ended = pool_job_ended;
     pool->jobs++;
     cs_task_start(t);
@@ -117,7 +117,7 @@ static void run_next(struct thread *th)
 
 static void object_job_ended(struct cs_task *t, int err)
 {
-    struct thread *th = t->user;
+    struct thread *th = t->starter;
 
     (void)err;
     th->jobs--;
@@ -133,7 +133,7 @@ static int object_run(lua_State *L)
     luaL_argcheck(L, th->slot != LUA_NOREF, 1, "finalized already");
     check_room(L, th->jobs);
     struct cs_task *t = cs_task_create(L, CS_TASK_JOB, NULL, 0);
-    t->user = th;
+    t->starter = th;
     t->ended = object_job_ended;
     th->jobs++;
     set_slot(th, L, 1);
@@ -154,7 +154,7 @@ static void CS_RAISES push_jobs(lua_State *L, const void *owner)
     cs_list_each(l, next, &vm->tasks) {
         struct cs_task *t = cs_container_of(l, struct cs_task, all);
 
-        if (t->kind == CS_TASK_JOB && (!owner || t->user == owner)) {
+        if (t->kind == CS_TASK_JOB && (!owner || t->starter == owner)) {
             if (!lua_checkstack(t->co, 1)) {
                 luaL_error(L, "not enough memory");
             }

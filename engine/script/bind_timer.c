@@ -172,7 +172,7 @@ static void drop_task(struct timer *t)
 
 static void tick_ended(struct cs_task *task, int err)
 {
-    struct timer *t = task->user;
+    struct timer *t = task->starter;
     bool again = err == 0 && !t->yielded && lua_gettop(task->co) > 0 && lua_toboolean(task->co, 1);
 
     drop_task(t);
@@ -206,7 +206,7 @@ static int protected_call(struct timer *t, lua_CFunction f)
 
 static void tick_yielded(struct cs_task *task)
 {
-    struct timer *t = task->user;
+    struct timer *t = task->starter;
     bool again = task->args > 0 && lua_toboolean(task->co, -task->args);
 
     lua_pop(task->co, task->args);
@@ -229,7 +229,7 @@ static void CS_RAISES make_task(lua_State *L, struct timer *t)
     lua_getiuservalue(L, -1, TIMER_CALLBACK);
     lua_remove(L, -2);
     t->task = cs_task_create(L, CS_TASK_TIMER, NULL, 0);
-    t->task->user = t;
+    t->task->starter = t;
     t->task->ended = tick_ended;
     t->task->yielded = tick_yielded;
 }

@@ -67,7 +67,8 @@ struct cs_task {
     /* A plain coroutine.yield of the task's own function, its args values on top of co: the hook takes
      * them off. The task is then PARKED until cs_task_wake. NULL: such a yield is an error. */
     void (*yielded)(struct cs_task *t);
-    void *user; /* of whoever set the hooks */
+    void *user;    /* of whoever set leave: every wait sets it anew */
+    void *starter; /* of whoever set ended or yielded: stays */
 };
 
 /* ---- starting ---- */
