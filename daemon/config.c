@@ -207,6 +207,7 @@ static int read_all(struct csd_config *c, const char *path, const char *prefix,
     char *folder = folder_of(path);
     int err;
 
+    c->prefix = prefix;
     c->path = cs_strdup(path);
     if (!folder || !c->path) {
         cs_free(folder);
@@ -276,8 +277,7 @@ static int script_parts(struct csd_config *c, const char *source, const char *sc
     return 0;
 }
 
-static int read_script(struct csd_config *c, const char *prefix, const char *source,
-                       const char *script)
+static int read_script(struct csd_config *c, const char *source, const char *script)
 {
     struct cs_errors none = {0};
     int err = csd_settings_read(&c->settings, NULL, ".", &none);
@@ -286,15 +286,6 @@ static int read_script(struct csd_config *c, const char *prefix, const char *sou
     /* A script's output is its own: no line per connection between. */
     c->settings.log_level = CS_LOG_NOTICE;
     c->settings.log_connections = false;
-    if (err == 0 && prefix) {
-        char *dir = cs_strdup(prefix);
-
-        if (!dir) {
-            return -ENOMEM;
-        }
-        cs_free(c->settings.script_dir);
-        c->settings.script_dir = dir;
-    }
     return err == 0 ? script_parts(c, source, script) : err;
 }
 
@@ -302,12 +293,13 @@ int csd_config_script(struct csd_config **out, const char *prefix, const char *s
                       const char *script, char **argv, int argc)
 {
     struct csd_config *c = config_new();
-    int err = c ? read_script(c, prefix, source, script) : -ENOMEM;
+    int err = c ? read_script(c, source, script) : -ENOMEM;
 
     if (err != 0) {
         csd_config_unref(c);
         c = NULL;
     } else {
+        c->prefix = prefix;
         c->program.script_mode = true;
         c->program.argv = argv;
         c->program.argc = argc;
@@ -353,7 +345,7 @@ void csd_config_cell(const struct csd_config *c, struct cs_cell_config *out)
 
     *out = (struct cs_cell_config){.lua_memory_max = (size_t)s->lua_memory,
                                    .cpu_budget_ms = (uint32_t)s->cpu_budget,
-                                   .script_dir = s->script_dir,
+                                   .script_dir = c->prefix ? c->prefix : s->script_dir,
                                    .library_dir = s->library_dir,
                                    .data_dir = s->data_dir};
     cs_ring_config_default(&out->ring);

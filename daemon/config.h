@@ -13,16 +13,17 @@
 
 struct csd_config {
     unsigned refs;
-    char *path; /* of the file; NULL in script mode */
+    char *path;         /* of the file; NULL in script mode */
+    const char *prefix; /* -p, the caller's; NULL: none */
     struct cs_conf conf;
     struct csd_settings settings;
     struct cs_program_part *parts; /* one per service; their paths are owned */
     struct cs_program program;
 };
 
-/* Reads and validates a file. prefix (may be NULL): where relative names are looked up first. On
- * success *out has one reference. When errors were added, or for -ENOMEM, *out is NULL. 0 or
- * -ENOMEM. */
+/* Reads and validates a file. prefix (may be NULL, must stay): where relative names are looked up
+ * first. On success *out has one reference. When errors were added, or for -ENOMEM, *out is NULL. 0
+ * or -ENOMEM. */
 CS_MUST_CHECK int csd_config_load(struct csd_config **out, const char *path, const char *prefix,
                                   struct cs_errors *errors);
 

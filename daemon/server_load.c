@@ -82,11 +82,16 @@ void csd_generations_prune(struct csd_server *s)
 /* ---- the first one ---- */
 
 /* An address that cannot be bound is the system's state, not a mistake in the text: the same
- * configuration may work in a second. The loader only hands over text. */
+ * configuration may work in a second. The loader hands over text only: what the API says for it is
+ * the word "bind", and a script that explains itself adds the system's reason. */
 static bool is_bind_failure(const char *errors)
 {
     static const int codes[] = {-EADDRINUSE, -EADDRNOTAVAIL, -EACCES};
+    const char *bind = strstr(errors, ": bind");
 
+    if (bind && (bind[6] == '\n' || bind[6] == '\0')) {
+        return true;
+    }
     for (size_t i = 0; i < CS_ARRAY_LEN(codes); i++) {
         if (strcasestr(errors, cs_err_text(codes[i])) || strstr(errors, cs_err_name(codes[i]))) {
             return true;
@@ -95,13 +100,23 @@ static bool is_bind_failure(const char *errors)
     return false;
 }
 
+/* A daemon's trouble belongs into its log; whoever started it looks at stderr. */
+static void tell_start_failed(const struct csd_server *s, const char *errors)
+{
+    if (csd_server_is_script(s) || s->options->test) {
+        csd_complain(errors);
+        return;
+    }
+    csd_log_lines(CS_LOG_ERROR, "not started: ", errors);
+    if (s->config->settings.log_file) {
+        csd_complain(errors);
+    }
+}
+
 static void start_failed(struct csd_server *s, const char *errors)
 {
-    csd_complain(errors);
+    tell_start_failed(s, errors);
     s->exit_status = is_bind_failure(errors) ? CSD_EXIT_FAILURE : CSD_EXIT_CONFIG;
-    if (!csd_server_is_script(s) && !s->options->test) {
-        csd_complain("cosockd: not started");
-    }
     csd_server_stop_now(s, NULL);
 }
 
@@ -131,7 +146,7 @@ static void start_loaded(struct csd_server *s)
         csd_logging_chown(s->identity.uid, s->identity.gid);
     }
     if (!csd_privs_drop(&s->identity, why, sizeof(why))) {
-        csd_complain(why);
+        tell_start_failed(s, why);
         s->exit_status = CSD_EXIT_FAILURE;
         csd_worker_send(s->worker, CSD_ROLLBACK);
         csd_server_stop_now(s, NULL);
