@@ -54,7 +54,7 @@ static inline void sim_cell_open(struct sim_cell *c, const struct cs_net_config 
 static inline void sim_cell_turn(struct sim_cell *c, int64_t timeout_ms)
 {
     cs_loop_turn(c->loop, timeout_ms);
-    SIM_CHECK(!c->net.lent);
+    SIM_CHECK(c->net.lent_count == 0);
 }
 
 /* Waits until every connection has come to its own end. */
