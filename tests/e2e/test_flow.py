@@ -1,7 +1,6 @@
 """What a tunnel does with slow readers, half-closes and resets."""
 
 import socket
-import threading
 import time
 
 import harness
@@ -14,24 +13,21 @@ class Source:
 
     def __init__(self, total):
         self.total = total
-        self.pushed = 0
         self.block = harness.noise(1 << 16)
-        self.lock = threading.Lock()
+        self.pushed = {}  # socket -> bytes
 
     def __call__(self, connection):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         sent = 0
         while sent < self.total:
-            n = connection.send(self.block[sent % len(self.block):])
-            sent += n
-            with self.lock:
-                self.pushed += n
+            sent += connection.send(self.block[sent % len(self.block):])
+            self.pushed[connection] = sent
 
     def stalled(self):
         """True when nothing moved for half a second."""
-        before = self.pushed
+        before = sum(self.pushed.values())
         time.sleep(0.5)
-        return before > 0 and self.pushed == before
+        return before > 0 and sum(self.pushed.values()) == before
 
 
 class Flow:
@@ -41,11 +37,9 @@ class Flow:
         raise NotImplementedError
 
     def stalled_reader(self, clients):
-        total = 256 << 20
-        source = Source(total)
+        source = Source(256 << 20)
         origin = self.server(source)
         daemon, port = self.tunnel(origin.port)
-        self.assert_works_first(port)
         before = daemon.rss_settled()
         sockets = []
         for _ in range(clients):
@@ -55,11 +49,10 @@ class Flow:
             s.connect(("127.0.0.1", port))
             self.addCleanup(s.close)
             sockets.append(s)
-        harness.until(lambda: origin.accepted > clients and source.stalled(), 60, "back-pressure")
-        grown = daemon.rss() - before
-        self.assertLess(source.pushed, clients * (48 << 20), "the proxy swallowed what nobody reads")
+        harness.until(lambda: len(source.pushed) == clients and source.stalled(), 60, "back-pressure")
+        self.assertLess(max(source.pushed.values()), 48 << 20, "the proxy swallowed what nobody reads")
         if not harness.SANITIZER:
-            self.assertLess(grown, (2 << 20) + clients * (512 << 10), "memory grew")
+            self.assertLess(daemon.rss() - before, (6 << 20) + clients * (1 << 20), "memory grew")
         cpu = daemon.cpu_seconds()
         self.assertTrue(source.stalled())
         self.assertLess(daemon.cpu_seconds() - cpu, 0.1 * harness.SLOW, "the daemon spins")
@@ -72,10 +65,17 @@ class Flow:
             harness.reset(s)
         harness.until(lambda: not origin.connections, 20, "the origin's connections ended")
 
-    def assert_works_first(self, port):
+    def test_an_abandoned_origin_is_not_drained_for_long(self):
+        """The client has gone: what the origin goes on pushing is of no use to anybody."""
+        source = Source(1 << 40)
+        origin = self.server(source)
+        daemon, port = self.tunnel(origin.port)
         with self.connect(port) as s:
-            self.assertEqual(len(harness.read_exactly(s, 1 << 20)), 1 << 20)
+            harness.read_exactly(s, 1 << 20)
             harness.reset(s)
+        harness.until(lambda: not origin.connections, 20, "the origin's connection ended")
+        self.assertLess(sum(source.pushed.values()), 64 << 20)
+        self.assertTrue(daemon.alive())
 
     def test_a_stalled_reader_costs_no_memory(self):
         self.stalled_reader(1)

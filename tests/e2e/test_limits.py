@@ -23,7 +23,7 @@ local function eat()
 end
 
 local function swallow()
-   return string.rep("x", 1 << 40)
+   return string.rep("x", 1 << 30)
 end
 
 local kept = {}
@@ -96,7 +96,7 @@ class TroubleTest(harness.Case):
         self.order(b"fail")
         self.assert_neighbour()
         self.assert_echo(self.port)
-        found = self.daemon.wait_log(r"on purpose.*")
+        found = self.daemon.wait_log(r"^.*on purpose.*")
         self.assertRegex(found.group(0), r"traceback", "no traceback")
         self.assertRegex(found.group(0), rf"trouble\.lua:{line_of('if command then command(s) end')}",
                          "the caller is not in the traceback")
@@ -117,7 +117,7 @@ class TroubleTest(harness.Case):
         self.assertLess(time.monotonic() - begun, 5 * harness.SLOW)
         self.assert_neighbour()
         self.assert_echo(self.port)
-        found = self.daemon.wait_log(rf"trouble\.lua:{line}:.*")
+        found = self.daemon.wait_log(rf"^.*trouble\.lua:{line}:.*")
         self.assertRegex(found.group(0), r"traceback")
         before = self.daemon.cpu_seconds()
         time.sleep(0.5)
@@ -154,12 +154,12 @@ class TroubleTest(harness.Case):
         self.assertEqual(harness.read_exactly(self.neighbour, 7), b"release")
 
         def served():
-            with self.connect(self.port, 2) as s:
-                s.sendall(b"again")
-                try:
+            try:
+                with self.connect(self.port, 2) as s:
+                    s.sendall(b"again")
                     return harness.read_exactly(s, 5) == b"again"
-                except (EOFError, OSError):
-                    return False
+            except (EOFError, OSError):
+                return False
 
         harness.until(served, 20, "served again after the memory was released")
         self.assertTrue(self.daemon.alive())
@@ -182,9 +182,8 @@ class PortTest(harness.Case):
             f'service "web" {{ script = "proxy.lua", listen = {{"127.0.0.1:{taken.port}"}}, '
             f'upstreams = {{"127.0.0.1:{taken.port}"}} }}')])
         d.exit_status = 1
-        d.expect(rf"\b{taken.port}\b")
         self.assertEqual(d.wait_exit(10), 1, d.log())
-        self.assertRegex(d.log(), r"(?i)in use")
+        self.assertRegex(d.log(), rf"{taken.port}.*(?i:in use)")
 
     def test_port_in_use_is_a_result_for_a_script(self):
         """Scripts search for a free port that way."""
@@ -204,7 +203,6 @@ class PortTest(harness.Case):
         first, port = self.proxy([origin.port])
         second = self.run_cosockd(["-c", f"{self.directory}/cosockd.lua"])
         second.exit_status = 1
-        second.expect(r".")
         self.assertEqual(second.wait_exit(10), 1, second.log())
         self.assert_echo(port)
         self.assertTrue(first.alive())

@@ -249,7 +249,7 @@ end, "r")
         harness.until(lambda: harness.open_connections(port), 5, "accepted")
         daemon.signal(signal.SIGTERM)
         self.assertEqual(daemon.wait_exit(10), 0)
-        self.assertTrue(re.search(r"ended with\s+sysshutdown", daemon.log()), daemon.log())
+        self.assertTrue(re.search(r"ended with(\s|\\x09)+sysshutdown", daemon.log()), daemon.log())
         s.close()
 
 

@@ -3,7 +3,6 @@ local function webProxy(source,sink)
       local data = source:read()
       if not data or not sink:write(data) then break end
    end
-   sink:close()
 end
 
 local function webProxyClient(client)
@@ -11,13 +10,17 @@ local function webProxyClient(client)
    if server then
       client:enable(server)
       webProxy(server, client)
+      client:close()
    end
 end
 
 local function webProxyServer(client)
    ba.socket.event(function() webProxyClient(client) end)
    local server = client:disable()
-   webProxy(client, server)
+   if server then
+      webProxy(client, server)
+      server:close()
+   end
 end
 
 local function accept(s)
