@@ -58,13 +58,24 @@ function check.wait(condition, what)
   return value
 end
 
+-- Runs f in a job and waits for its results: in a cosocket, bind and connect would take the cosocket's own
+-- socket.
+function check.in_job(f, ...)
+  if not ba.socket.getsock() then return f(...) end
+  local args, results = table.pack(...), nil
+  ba.thread.run(function() results = table.pack(pcall(f, table.unpack(args, 1, args.n))) end)
+  check.wait(function() return results end, "a job")
+  assert(results[1], results[2])
+  return table.unpack(results, 2, results.n)
+end
+
 -- ---- servers for tests ----
 
 -- A listener on a free port; each connection runs f as a cosocket. Returns it and its port.
 function check.listen(f, options)
   options = options or {}
   options.intf = options.intf or "127.0.0.1"
-  local listener = assert(ba.socket.bind(options.port or 0, options))
+  local listener = assert(check.in_job(ba.socket.bind, options.port or 0, options))
   listener:event(function(s)
     while true do
       local sock = s:accept()
@@ -97,18 +108,20 @@ end
 
 -- n bytes that differ at every place one would confuse.
 function check.pattern(n)
-  local parts = {}
-  for i = 0, (n + 15) // 16 - 1 do parts[#parts + 1] = ("%015x\n"):format(i) end
+  local block, parts = {}, {}
+  for i = 1, 509 do block[i] = string.char(i % 251, i // 251) end
+  block = table.concat(block)
+  for i = 0, n // #block do parts[#parts + 1] = ("%08x"):format(i) .. block end
   return table.concat(parts):sub(1, n)
 end
 
--- Two connected sockets that no coroutine owns: (what connect gave, what accept gave). In a job.
+-- Two connected sockets that no coroutine owns: what connect gave, what accept gave.
 function check.pair(options)
   local accepted
-  local listener = assert(ba.socket.bind(0, {intf = "127.0.0.1"}))
+  local listener = assert(check.in_job(ba.socket.bind, 0, {intf = "127.0.0.1"}))
   listener:event(function(s) accepted = s:accept() end, "r")
   local _, port = listener:sockname()
-  local sock = assert(ba.socket.connect("127.0.0.1", port, options))
+  local sock = assert(check.in_job(ba.socket.connect, "127.0.0.1", port, options))
   check.wait(function() return accepted end, "accept")
   listener:close()
   return sock, accepted
@@ -125,9 +138,14 @@ end
 
 -- A port of this machine at which nobody listens.
 function check.dead_port()
-  local listener = assert(ba.socket.bind(0, {intf = "127.0.0.1"}))
+  local listener = assert(check.in_job(ba.socket.bind, 0, {intf = "127.0.0.1"}))
   local _, port = listener:sockname()
   listener:close()
+  check.wait(function() -- a listener takes a moment to go
+    local sock = check.in_job(ba.socket.connect, "127.0.0.1", port)
+    if sock then sock:close() end
+    return not sock
+  end, "the end of a listener")
   return port
 end
 

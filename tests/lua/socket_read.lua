@@ -1,0 +1,178 @@
+-- read (ba-api B.4) and what a waiting reader sees (A.7)
+local check = require "check"
+local eq, ok, raises, results, wait = check.eq, check.ok, check.raises, check.results, check.wait
+
+-- Runs f(sock, peer) with the sock as a blocking one in a job, as "r" and as cosocket.
+local function every_mode(name, f)
+  check.job(name .. ", blocking", function()
+    local a, b = check.pair()
+    f(a, b)
+    a:close()
+    b:close()
+  end)
+  for _, mode in ipairs {"r", "s"} do
+    check.job(name .. ", mode " .. mode, function()
+      local a, b = check.pair()
+      local done, err
+      a:event(function(s) done, err = xpcall(f, debug.traceback, s, b) done = done or false end, mode)
+      wait(function() return done ~= nil end)
+      ok(done, err)
+      b:close()
+    end)
+  end
+end
+
+-- From a job of its own, so that it happens while the reader waits.
+local function soon(f)
+  ba.thread.run(function() ba.sleep(10) f() end)
+end
+
+every_mode("data arrives", function(a, b)
+  soon(function() b:write("hello") end)
+  eq(a:read(), "hello")
+  soon(function() b:write("\0\255\0") end)
+  eq(a:read(10000), "\0\255\0")
+end)
+
+every_mode("what waits already comes at once", function(a, b)
+  b:write("one")
+  ba.sleep(10)
+  eq(a:read(0), "one")
+  results({nil, "timeout"}, a:read(0))
+end)
+
+every_mode("a timeout leaves the socket usable", function(a, b)
+  local start = ba.clock()
+  results({nil, "timeout"}, a:read(30))
+  ok(ba.clock() - start >= 29)
+  results({nil, "timeout"}, a:read(1.5))
+  results({"exec", true}, a:state())
+  b:write("late")
+  eq(a:read(1000), "late")
+  a:write("and back")
+  eq(b:read(), "and back")
+end)
+
+every_mode("the peer's data first, then its end", function(a, b)
+  b:write("last words")
+  b:close()
+  ba.sleep(20)
+  eq(a:read(), "last words")
+  results({nil, "socketclosed"}, a:read())
+  results({nil, "socketclosed"}, a:read(10))
+  results({nil, "socketclosed"}, a:read(0))
+end)
+
+every_mode("the peer closes while read waits", function(a, b)
+  soon(function() b:close() end)
+  results({nil, "socketclosed"}, a:read())
+end)
+
+every_mode("somebody else closes while read waits", function(a)
+  soon(function() a:close() end)
+  results({nil, "closed"}, a:read())
+  results({nil, "closed"}, a:read())
+  results({nil, "closed"}, a:read(10))
+  results({"terminated", false}, a:state())
+end)
+
+every_mode("its own close", function(a)
+  eq(a:close(), true)
+  results({nil, "closed"}, a:read())
+  eq(a:close(), true)
+end)
+
+every_mode("megabytes, in pieces of any size, complete", function(a, b)
+  local data = check.pattern(3000000)
+  soon(function() b:write(data) b:close() end)
+  local got, err = check.read(a, #data + 1)
+  eq(#got, #data)
+  ok(got == data, "bytes differ")
+  eq(err, "socketclosed")
+end)
+
+every_mode("the time to read", function(a, b)
+  raises("negative", a.read, a, -1)
+  raises("finite", a.read, a, 0 / 0)
+  soon(function() b:write("x") end)
+  eq(a:read(4000000000), "x")
+  soon(function() b:write("y") end)
+  eq(a:read(nil, 100), "y", "extra arguments")
+end)
+
+check.job("only the owner reads a cosocket", function()
+  local a, b = check.pair()
+  a:event(function(s) s:read() end, "s")
+  raises("own coroutine", a.read, a)
+  raises("own coroutine", a.read, a, 0)
+  check.in_cosocket(function() raises("own coroutine", a.read, a) end)
+  raises("waits", a.event, a, function() end, "s")
+  b:close()
+end)
+
+check.job("a second reader is told so", function()
+  local a, b = check.pair()
+  soon(function()
+    raises("busy", a.read, a)
+    b:write("x")
+  end)
+  eq(a:read(), "x")
+  a:close()
+  b:close()
+end)
+
+check.both("an unconnected cosocket sleeps in read(ms)", function()
+  check.in_cosocket(function(s)
+    local start = ba.clock()
+    results({nil, "timeout"}, s:read(30))
+    ok(ba.clock() - start >= 29)
+    results({nil, "incorrectuse"}, s:read())
+    results({nil, "timeout"}, s:read(0))
+  end)
+end)
+
+check.both("closed while it sleeps", function()
+  local got
+  local s = ba.socket.event(function(s) got = table.pack(s:read(60000)) end)
+  results({"read", false}, s:state())
+  s:close()
+  wait(function() return got end)
+  results({nil, "closed"}, table.unpack(got, 1, got.n))
+end)
+
+check.cosocket("read at any depth below its function", function(sock)
+  local listener, port = check.listen(check.echo)
+  ok(ba.socket.connect("127.0.0.1", port))
+  local function deep(n)
+    if n > 0 then return (deep(n - 1)) end
+    sock:write("deep")
+    return sock:read()
+  end
+  eq(deep(50), "deep")
+  listener:close()
+end)
+
+check.job("a fast peer does not starve the others", function()
+  local listener, port = check.listen(function(s)
+    local block = ("x"):rep(65536)
+    while s:write(block) do end
+  end)
+  local ticks, total, stop = 0, 0, false
+  ba.socket.event(function(s)
+    ok(ba.socket.connect("127.0.0.1", port))
+    while not stop do
+      local data = s:read()
+      if not data then break end
+      total = total + #data
+    end
+  end)
+  local t = ba.timer(function() ticks = ticks + 1 return true end)
+  t:set(5)
+  wait(function() return ticks >= 20 end)
+  stop = true
+  ok(total > 65536)
+  t:cancel()
+  listener:close()
+end)
+
+check.run()
