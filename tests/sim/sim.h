@@ -8,7 +8,7 @@
  * One run = one seed = one world. Everything random in a run comes from sim_rand, so the same seed
  * gives the same run. A failure prints the command that replays it.
  *
- * Environment: SIM_SEED=n first seed (default: from the time), SIM_RUNS=n seeds per case,
+ * Environment: SIM_SEED=n first seed (default: from the time), SIM_RUNS=n seeds of each case,
  * SIM_TRACE=1 prints what the simulated kernel does.
  */
 #ifndef SIM_SIM_H
@@ -25,10 +25,11 @@
 struct sim_case {
     const char *name;
     void (*run)(void); /* one world from its first ring to its last; called once a seed */
+    unsigned runs;     /* seeds, unless SIM_RUNS says otherwise: for about a second with ASan */
 };
 
-/* main() of a simulation test: every case (or those named by argv) with `runs` seeds each. */
-int sim_main(int argc, char **argv, const struct sim_case *cases, size_t n, unsigned runs);
+/* main() of a simulation test: runs every case, or those named by argv. */
+int sim_main(int argc, char **argv, const struct sim_case *cases, size_t n);
 
 /* Prints the message, the seed and how to replay it; aborts. */
 CS_NORETURN void sim_fail(const char *format, ...) CS_PRINTF(1, 2);

@@ -6,6 +6,7 @@
 #define SIM_SIM_CELL_H
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "net/net.h"
 #include "sim.h"
 
@@ -26,6 +27,16 @@ static void sim_cell_log(enum cs_log_level level, const char *line, size_t len)
     } else if (level <= CS_LOG_ERROR && memcmp(line, "assertion", 9) == 0) {
         fprintf(stderr, "%.*s\n", (int)len, line);
     }
+}
+
+/* As cs_mem_fail_nth, where that is compiled in. */
+static inline void sim_cell_fail_nth(unsigned long n)
+{
+#ifdef CS_FAULTS
+    cs_mem_fail_nth(n);
+#else
+    (void)n;
+#endif
 }
 
 /* Small marks, so that every run passes them. */

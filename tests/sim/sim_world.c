@@ -383,25 +383,26 @@ static bool case_wanted(const struct sim_case *c, int argc, char **argv)
     return argc < 2;
 }
 
-int sim_main(int argc, char **argv, const struct sim_case *cases, size_t n, unsigned runs)
+int sim_main(int argc, char **argv, const struct sim_case *cases, size_t n)
 {
     uint64_t seed = env_number("SIM_SEED", (uint64_t)time(NULL) % 1000000 * 1000);
-    runs = (unsigned)env_number("SIM_RUNS", runs);
+    unsigned runs = (unsigned)env_number("SIM_RUNS", 0);
     sim_tracing = env_number("SIM_TRACE", 0) != 0;
     signal(SIGABRT, on_signal);
     signal(SIGALRM, on_signal);
     if (__sanitizer_set_death_callback) {
         __sanitizer_set_death_callback(print_replay);
     }
-    printf("sim: SIM_SEED=%llu SIM_RUNS=%u\n", (unsigned long long)seed, runs);
+    printf("sim: SIM_SEED=%llu\n", (unsigned long long)seed);
     fflush(stdout);
     for (size_t i = 0; i < n; i++) {
         if (case_wanted(&cases[i], argc, argv)) {
             struct timespec a, b;
             clock_gettime(CLOCK_MONOTONIC, &a);
-            run_case(&cases[i], seed, runs);
+            unsigned count = runs ? runs : cases[i].runs;
+            run_case(&cases[i], seed, count);
             clock_gettime(CLOCK_MONOTONIC, &b);
-            printf("sim: ok %-24s %6.2f s\n", cases[i].name,
+            printf("sim: ok %-16s %5u runs %6.2f s\n", cases[i].name, count,
                    (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9);
             fflush(stdout);
         }

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "net/conn.h"
 #include "net/listener.h"
 #include "sim.h"
@@ -416,7 +415,7 @@ static void setup(void)
 static void teardown(void)
 {
     ending = true;
-    cs_mem_fail_nth(0);
+    sim_cell_fail_nth(0);
     sim_knobs()->start_error_pm = 0;
     cs_listener_close(listener, on_listener_closed, NULL);
     while (!listener_gone) {
@@ -440,7 +439,7 @@ static void play(uint64_t turns)
 {
     while (turns-- > 0) {
         if (faults && sim_chance(100)) {
-            cs_mem_fail_nth((unsigned long)sim_between(1, 30));
+            sim_cell_fail_nth((unsigned long)sim_between(1, 30));
         }
         sim_cell_turn(&cell, (int64_t)sim_below(10));
     }
@@ -510,9 +509,9 @@ static void run_graceful(void)
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"chaos", run_chaos},
-        {"faults", run_faults},
-        {"graceful", run_graceful},
+        {"chaos", run_chaos, 400},
+        {"faults", run_faults, 400},
+        {"graceful", run_graceful, 40},
     };
-    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases), 300);
+    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
 }

@@ -299,10 +299,10 @@ static void run_table_full(void)
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"polite", run_polite},
-        {"rough", run_rough},
-        {"abort", run_abort},
-        {"table_full", run_table_full},
+        {"polite", run_polite, 60},
+        {"rough", run_rough, 100},
+        {"abort", run_abort, 300},
+        {"table_full", run_table_full, 60},
     };
-    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases), 100);
+    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
 }

@@ -264,9 +264,9 @@ static void run_ending(void)
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"polite", run_polite},
-        {"troubled", run_troubled},
-        {"ending", run_ending},
+        {"polite", run_polite, 60},
+        {"troubled", run_troubled, 300},
+        {"ending", run_ending, 500},
     };
-    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases), 60);
+    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
 }

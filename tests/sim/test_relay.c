@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "net/conn.h"
 #include "net/listener.h"
 #include "net/relay.h"
@@ -138,7 +137,7 @@ static bool all_done(void)
 
 static void teardown(void)
 {
-    cs_mem_fail_nth(0);
+    sim_cell_fail_nth(0);
     sim_knobs()->start_error_pm = 0;
     cs_listener_close(listener, on_listener_closed, NULL);
     while (!listener_gone) {
@@ -359,7 +358,7 @@ static void run_faults(void)
     }
     for (uint64_t turns = sim_below(500); turns > 0; turns--) {
         if (sim_chance(100)) {
-            cs_mem_fail_nth((unsigned long)sim_between(1, 30));
+            sim_cell_fail_nth((unsigned long)sim_between(1, 30));
         }
         sim_cell_turn(&cell, 100);
     }
@@ -370,13 +369,13 @@ static void run_faults(void)
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"polite", run_polite},
-        {"rough", run_rough},
-        {"idle", run_idle},
-        {"linger", run_linger},
-        {"stop", run_stop},
-        {"faults", run_faults},
-        {"back_pressure", run_back_pressure},
+        {"polite", run_polite, 60},
+        {"rough", run_rough, 100},
+        {"idle", run_idle, 50},
+        {"linger", run_linger, 50},
+        {"stop", run_stop, 200},
+        {"faults", run_faults, 300},
+        {"back_pressure", run_back_pressure, 40},
     };
-    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases), 60);
+    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
 }

@@ -276,9 +276,9 @@ static void run_time(void)
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"echo", run_echo},
-        {"connect", run_connect},
-        {"time", run_time},
+        {"echo", run_echo, 300},
+        {"connect", run_connect, 300},
+        {"time", run_time, 10},
     };
-    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases), 300);
+    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
 }

@@ -225,9 +225,9 @@ static void run_abort(void)
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"polite", run_polite},
-        {"rough", run_rough},
-        {"abort", run_abort},
+        {"polite", run_polite, 150},
+        {"rough", run_rough, 150},
+        {"abort", run_abort, 200},
     };
-    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases), 60);
+    return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
 }
