@@ -117,7 +117,7 @@ static bool log_unit_is_control(const char *in, size_t len)
 {
     unsigned char c = (unsigned char)in[0];
 
-    return (len == 1 && (c < 0x20 || c == 0x7f)) ||
+    return (len == 1 && ((c < 0x20 && c != '\t') || c == 0x7f)) ||
            (len == 2 && c == 0xc2 && (unsigned char)in[1] < 0xa0);
 }
 

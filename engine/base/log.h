@@ -36,7 +36,7 @@ static inline bool cs_log_enabled(enum cs_log_level level)
     return level <= cs_log_level_now;
 }
 
-/* Any thread. Line feeds and control characters in the message are written as \n, \xNN (a traceback
+/* Any thread. Line feeds and control characters in the message (but not tabs) are written as \n, \xNN (a traceback
  * stays one record). */
 void cs_log(enum cs_log_level level, const char *format, ...) CS_PRINTF(2, 3);
 

@@ -15,7 +15,8 @@
 
 enum state { CONNECTING, OPEN, FLUSHING, DRAINING, STOPPING, CLOSED };
 
-/* Reads of this many bytes and more count as full; so many in a row change the buffer group. */
+#define DISCARD_MAX (256 * 1024) /* bytes a closing connection reads to throw away */
+/* So many full reads in a row move a connection to the large buffers, so many others back. */
 #define BULK_AFTER 2
 #define SMALL_AFTER 4
 
@@ -50,6 +51,7 @@ struct cs_conn {
     sa_family_t peer_family; /* 0: unknown */
     uint32_t start_s;        /* seconds of the loop's clock */
     uint32_t peer_scope;     /* of a link-local address */
+    uint32_t discarded;      /* bytes thrown away while closing */
     enum state state : 8;
     uint8_t streak;           /* reads in a row that speak for the other buffer group */
     bool want : 1;            /* resumed */
@@ -250,8 +252,10 @@ static bool hungry(const struct cs_conn *c)
     if (c->stream.eof || c->starved) {
         return false;
     }
-    return c->state == OPEN ? c->want && c->stream.in.len < c->net->config.in_high
-                            : c->state == FLUSHING || c->state == DRAINING;
+    if (c->state == OPEN) {
+        return c->want && c->stream.in.len < c->net->config.in_high;
+    }
+    return (c->state == FLUSHING || c->state == DRAINING) && c->discarded < DISCARD_MAX;
 }
 
 static void read_on(struct cs_conn *c)
@@ -281,6 +285,20 @@ static void choose_group(struct cs_conn *c, size_t len, size_t full)
     }
 }
 
+/* A peer that goes on sending to a socket being closed is cut off in the end. */
+static void discard(struct cs_conn *c, size_t len)
+{
+    c->discarded += (uint32_t)CS_MIN(len, (size_t)DISCARD_MAX);
+    if (c->discarded < DISCARD_MAX) {
+        return;
+    }
+    read_off(c);
+    if (c->state == DRAINING) {
+        c->reset = true;
+        stop(c);
+    }
+}
+
 static void input(struct cs_conn *c, struct cs_slice *slice)
 {
     size_t len = slice->len;
@@ -288,6 +306,7 @@ static void input(struct cs_conn *c, struct cs_slice *slice)
     c->net->count.bytes_in += len;
     if (c->state != OPEN || c->stream.err) {
         cs_slice_release(slice);
+        discard(c, len);
         return;
     }
     cs_chain_push(&c->stream.in, slice);
@@ -484,6 +503,11 @@ static void flushed(struct cs_conn *c)
         stop(c); /* closing ends our side; the peer's is over already */
     } else if (c->state == FLUSHING) {
         set_state(c, DRAINING);
+        if (c->discarded >= DISCARD_MAX) {
+            c->reset = true;
+            stop(c);
+            return;
+        }
         if (deadline_set(c, c->net->config.drain_ms) < 0) {
             stop(c);
             return;

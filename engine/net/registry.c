@@ -26,6 +26,7 @@ struct cs_bound {
     struct entry *entry; /* NULL: a dry one */
     struct cs_addr addr;
     unsigned gen;
+    bool shared; /* bound with reuseport: others may have the address too */
     char *service;
     const struct cs_bound_user *ops;
     void *user;
@@ -67,7 +68,7 @@ static struct entry *find(struct cs_registry *r, const struct cs_addr *addr)
     cs_list_each(l, next, &r->entries)
     {
         struct entry *e = cs_container_of(l, struct entry, node);
-        if (!e->closing && cs_addr_equal(cs_listener_addr(e->listener), addr)) {
+        if (!e->closing && !e->staged && cs_addr_equal(cs_listener_addr(e->listener), addr)) {
             return e;
         }
     }
@@ -172,12 +173,12 @@ static struct cs_bound *bound_create(struct cs_registry *r, const char *service,
     return b;
 }
 
-static bool bound_here(struct cs_registry *r, const struct cs_addr *addr, unsigned gen)
+static bool bound_here(struct cs_registry *r, const struct cs_addr *addr, unsigned gen, bool share)
 {
     cs_list_each(l, next, &r->bounds)
     {
         const struct cs_bound *b = cs_container_of(l, struct cs_bound, node);
-        if (b->gen == gen && cs_addr_equal(&b->addr, addr)) {
+        if (b->gen == gen && !(b->shared && share) && cs_addr_equal(&b->addr, addr)) {
             return true;
         }
     }
@@ -209,13 +210,14 @@ int cs_registry_bind(struct cs_registry *r, struct cs_bound **out, struct cs_net
                      unsigned gen, bool live, bool dry, const struct cs_bound_user *ops, void *user)
 {
     bool fixed = cs_addr_family(addr) == AF_UNIX || cs_addr_port(addr) != 0;
-    if (fixed && bound_here(r, addr, gen)) {
+    if (fixed && bound_here(r, addr, gen, o->reuseport)) {
         return -EADDRINUSE;
     }
     struct cs_bound *b = bound_create(r, service, gen, ops, user);
     if (!b) {
         return -ENOMEM;
     }
+    b->shared = o->reuseport;
     int err = dry ? 0 : bound_open(b, n, addr, o, live);
     if (err < 0) {
         bound_free(b);

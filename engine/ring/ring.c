@@ -660,13 +660,13 @@ void cs_ring_close(struct cs_ring *r, cs_fd fd, bool reset)
                        sizeof(at_once));
         set_fd(sqe, fd);
         ignore(sqe);
-        sqe->flags |= IOSQE_IO_HARDLINK;
     } else if (reset) {
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
     }
     sqe = next_sqe(r);
     if (is_direct(fd)) {
-        /* SQEs run in order, so a later connect may already be given the slot. */
+        /* Both run as they are submitted, in order, so a later connect may already be given the slot.
+         * (A link would make the close run later than that.) */
         io_uring_prep_close_direct(sqe, slot_of(fd));
         return_slot(r, slot_of(fd));
     } else {

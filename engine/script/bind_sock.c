@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "script/sock.h"
 
 #define READ_MAX 65536  /* bytes one read joins from small pieces */
+#define SHORT_RETRY_MS 100 /* while memory is short, accept looks again this often */
 #define STREAK_MAX 64   /* calls a task may have answered in one slice before others get their turn */
 
 /* Registers t as the one that waits on s; raises when another does already. */
@@ -118,7 +120,7 @@ static int sock_read(lua_State *L)
     if (n > 0) {
         return n;
     }
-    if (ms == 0) {
+    if (ms == 0 && !s->stream) {
         return cs_push_error(L, CS_ETIMEOUT);
     }
     if (!s->stream && ms < 0) {
@@ -281,16 +283,24 @@ static int accept_on(lua_State *L, int status, lua_KContext ctx)
     if (!s->bound || (t->wake < 0 && t->wake != CS_ETIMEOUT)) {
         return cs_push_error(L, s->bound ? t->wake : s->end);
     }
-    struct cs_sock *fresh = cs_sock_new(L, CS_SOCK_BLOCKING); /* first: it can raise */
-    struct cs_conn *c = cs_bound_take(s->bound);
-    if (c) {
-        cs_sock_attach(fresh, cs_conn_stream(c));
-        return 1;
+    int64_t look_again_ms = -1;
+    if (cs_vm_short(s->vm)) { /* no coroutine could be made for it: clients wait in the backlog */
+        static struct cs_log_limit limit;
+        cs_log_limited(&limit, CS_LOG_WARN,
+                       "accepting paused service=%s: the scripts' memory is nearly used up", t->name);
+        look_again_ms = SHORT_RETRY_MS;
+    } else {
+        struct cs_sock *fresh = cs_sock_new(L, CS_SOCK_BLOCKING); /* first: it can raise */
+        struct cs_conn *c = cs_bound_take(s->bound);
+        if (c) {
+            cs_sock_attach(fresh, cs_conn_stream(c));
+            return 1;
+        }
+        lua_pop(L, 1);
     }
-    lua_pop(L, 1);
     t = cs_task_can_wait(L, "accept");
     wait_on(L, s, t, CS_WAIT_ACCEPT);
-    return cs_task_park(L, t, cs_sock_leave, -1, accept_on, 0);
+    return cs_task_park(L, t, cs_sock_leave, look_again_ms, accept_on, 0);
 }
 
 static int sock_accept(lua_State *L)
@@ -479,7 +489,7 @@ static int sock_close(lua_State *L)
 static int sock_gc(lua_State *L)
 {
     struct cs_sock *s = lua_touserdata(L, 1);
-    if (s->owner && s->owner->collectable) {
+    if (s->vm->state != CS_VM_STOPPING && s->owner && s->owner->collectable) {
         struct cs_task *t = s->owner;
         s->owner = s->waiter = NULL;
         cs_task_discard(t);

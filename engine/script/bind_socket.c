@@ -132,23 +132,31 @@ static uint32_t clamp_ms(lua_Integer ms)
     return (uint32_t)CS_MIN(CS_MAX(ms, 1), (lua_Integer)UINT32_MAX);
 }
 
-static int CS_RAISES dial(lua_State *L, struct cs_sock *s, struct cs_task *t)
+/* What connect's arguments say (stack: address, port, options); the strings stay with Lua. `local` is
+ * room for spec->local. 0, or what is wrong with `intf`. */
+static int CS_RAISES check_spec(lua_State *L, struct cs_dial_spec *spec, struct cs_addr *local)
 {
-    struct cs_addr local;
     bool ipv6 = cs_opt_bool(L, 3, "ipv6", false);
     const char *intf = cs_opt_string(L, 3, "intf");
-    struct cs_dial_spec spec = {
+    *spec = (struct cs_dial_spec){
         .host = lua_tostring(L, 1),
         .port = (uint16_t)lua_tointeger(L, 2),
         .family = ipv6 ? CS_RESOLVE_V6 : CS_RESOLVE_ANY,
         .timeout_ms = clamp_ms(cs_opt_number(L, 3, "timeout", CONNECT_TIMEOUT_MS)),
+        .local = intf ? local : NULL,
     };
-    int err = intf ? local_addr(intf, ipv6, 0, &local) : 0;
+    return intf ? local_addr(intf, ipv6, 0, local) : 0;
+}
+
+static int CS_RAISES dial(lua_State *L, struct cs_sock *s, struct cs_task *t)
+{
+    struct cs_dial_spec spec;
+    struct cs_addr local;
+    int err = check_spec(L, &spec, &local);
     if (err < 0) {
         s->state = CS_SOCK_UNBOUND;
         return cs_push_error_as(L, "bind", err);
     }
-    spec.local = intf ? &local : NULL;
     s->dial = cs_dial_start(s->vm->net, &spec, dialled, s);
     if (!s->dial) {
         s->state = CS_SOCK_UNBOUND;
@@ -196,6 +204,10 @@ static int socket_connect(lua_State *L)
     refuse_tls(L, 3);
     lua_settop(L, 3);
     struct cs_task *t = cs_task_can_wait(L, "connect");
+    struct cs_dial_spec spec;
+    struct cs_addr local;
+    int err = check_spec(L, &spec, &local); /* raises now, before the socket is touched */
+    (void)err;                              /* dial says it */
     struct cs_sock *s = socket_for_caller(L);
     if (!s) {
         return cs_push_error(L, CS_ESTATE);

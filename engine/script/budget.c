@@ -32,7 +32,10 @@ static void overrun(lua_State *L, lua_Debug *ar)
     (void)ar;
     struct cs_vm *vm = cs_vm_of(L);
     vm->overruns++;
-    luaL_error(L, "CPU budget of %d ms exceeded without a wait", (int)vm->cpu_budget_ms);
+    luaL_where(L, 0); /* the line that runs: a hook has no frame of its own */
+    lua_pushfstring(L, "CPU budget of %d ms exceeded without a wait", (int)vm->cpu_budget_ms);
+    lua_concat(L, 2);
+    lua_error(L);
 }
 
 static void tick(int sig)

@@ -17,6 +17,7 @@
 #define COLLECT_AFTER_MS 1000  /* of quiet, before the one full collection */
 #define STOP_TASKS_MS 2000     /* stopped tasks get this long to end */
 #define STOP_FLUSH_MS 1000     /* ... and their connections this long to flush */
+#define STOP_LOOK_MS 20        /* how often to look whether the tasks have ended */
 
 struct generation {
     struct cs_list node; /* in cell->draining */
@@ -74,7 +75,7 @@ static void generation_stop(struct cs_cell *c, struct generation *g)
 {
     g->stop_by_ms = cs_loop_now(c->loop) + STOP_TASKS_MS;
     cs_vm_stop(g->vm);
-    cs_timer_set(cs_loop_wheel(c->loop), &c->stop, g->stop_by_ms);
+    cs_timer_set(cs_loop_wheel(c->loop), &c->stop, cs_loop_now(c->loop));
 }
 
 static void retire(struct cs_cell *c, struct generation *g)
@@ -236,16 +237,20 @@ static void collect_when_quiet(struct cs_timer *t)
 
 /* ---- ending ---- */
 
+/* The steps of the end, each once the one before is over: tasks, then flushing, then aborting. */
 static void stop_by(struct cs_timer *t)
 {
     struct cs_cell *c = cs_container_of(t, struct cs_cell, stop);
-    if (!c->stopping || !cs_list_empty(&c->draining)) {
-        cs_loop_again(c->loop); /* run_draining destroys what is late */
+    uint64_t wait_ms = STOP_LOOK_MS; /* run_draining destroys what is late */
+    if (!c->stopping && cs_list_empty(&c->draining)) {
         return;
     }
-    cs_net_close_all(&c->net, c->abort_next, CS_ESHUTDOWN);
-    c->abort_next = true;
-    cs_timer_set(cs_loop_wheel(c->loop), &c->stop, cs_loop_now(c->loop) + STOP_FLUSH_MS);
+    if (cs_list_empty(&c->draining)) {
+        cs_net_close_all(&c->net, c->abort_next, CS_ESHUTDOWN);
+        c->abort_next = true;
+        wait_ms = STOP_FLUSH_MS;
+    }
+    cs_timer_set(cs_loop_wheel(c->loop), t, cs_loop_now(c->loop) + wait_ms);
 }
 
 void cs_cell_drain(struct cs_cell *c)

@@ -163,7 +163,7 @@ static void chunk_ended(struct cs_task *t, int err)
     }
     if (vm->state == CS_VM_LOADING) {
         const char *text = lua_tostring(t->co, -1);
-        cs_errors_add(t->user, NULL, 0, "%s", text ? text : "error that is not a string");
+        cs_errors_add(t->starter, NULL, 0, "%s", text ? text : "error that is not a string");
     }
 }
 
@@ -185,7 +185,7 @@ static int start_part(lua_State *L)
     }
     struct cs_task *t = cs_task_create(L, CS_TASK_STARTUP, NULL, push_arguments(L, load));
     t->ended = chunk_ended;
-    t->user = errors;
+    t->starter = errors;
     cs_task_start(t);
     return 0;
 }

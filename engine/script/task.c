@@ -92,9 +92,9 @@ void cs_task_push_sock(lua_State *L, const struct cs_task *t)
 
 /* ---- making and freeing ---- */
 
-static void refuse_when_short(lua_State *L, const struct cs_vm *vm)
+static void refuse_when_short(lua_State *L, struct cs_vm *vm)
 {
-    if (vm->memory_max && vm->memory > vm->memory_max / 10 * 9) {
+    if (cs_vm_short(vm)) {
         luaL_error(L, "no new coroutine: the scripts' memory is nearly used up (%d of %d KiB)",
                    (int)(vm->memory / 1024), (int)(vm->memory_max / 1024));
     }
@@ -329,12 +329,17 @@ static void report(struct cs_task *t)
     }
     lua_pushcfunction(vm->L, describe_error);
     lua_pushlightuserdata(vm->L, t->co);
-    const char *text = "an error that could not be described for want of memory";
+    char place[128] = "", sep[] = ": ";
+    const char *text;
     if (lua_pcall(vm->L, 1, 1, 0) == LUA_OK) {
         text = lua_tostring(vm->L, -1);
+        sep[0] = '\0';
+    } else { /* no memory for a traceback; the message itself needs none */
+        text = lua_type(t->co, -1) == LUA_TSTRING ? lua_tostring(t->co, -1) : "not enough memory";
+        cs_task_place(t, place, sizeof(place));
     }
-    cs_log_limited(limit_of(text), CS_LOG_ERROR, "script error service=%s generation=%u: %s", t->name,
-                   vm->generation, text);
+    cs_log_limited(limit_of(text), CS_LOG_ERROR, "script error service=%s generation=%u: %s%s%s",
+                   t->name, vm->generation, place, sep, text);
     lua_pop(vm->L, 1);
 }
 

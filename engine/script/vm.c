@@ -254,6 +254,20 @@ void cs_vm_collect(struct cs_vm *vm)
     lua_gc(vm->L, LUA_GCCOLLECT); /* what the first one finalized is freed by the second */
 }
 
+bool cs_vm_short(struct cs_vm *vm)
+{
+    size_t mark = vm->memory_max / 10 * 9;
+    uint64_t now = cs_loop_now(vm->net->loop);
+    if (vm->memory_max == 0 || vm->memory <= mark) {
+        return false;
+    }
+    if (now - vm->collected_ms >= 1000) {
+        vm->collected_ms = now;
+        cs_vm_collect(vm);
+    }
+    return vm->memory > mark;
+}
+
 static void wake_held(struct cs_vm *vm)
 {
     struct cs_list *l;

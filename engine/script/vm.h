@@ -42,6 +42,7 @@ struct cs_vm {
     size_t memory, memory_max; /* bytes in use; limit, 0 = none */
     uint32_t cpu_budget_ms;
     uint64_t resumes;          /* activity, for the idle collection */
+    uint64_t collected_ms;     /* when cs_vm_short last collected */
 
     struct cs_list tasks;  /* all, by cs_task.all */
     struct cs_list ready;  /* to be resumed in the script phase */
@@ -75,6 +76,9 @@ void cs_vm_destroy(struct cs_vm *vm);
 
 /* One full collection. */
 void cs_vm_collect(struct cs_vm *vm);
+
+/* True at 90 % of the memory limit, even after a collection (at most one a second): no new task then. */
+bool cs_vm_short(struct cs_vm *vm);
 
 /* Starts what was held while loading. */
 void cs_vm_release_held(struct cs_vm *vm);

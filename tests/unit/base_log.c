@@ -147,7 +147,7 @@ static void test_escape(void **state)
         const char *in, *out;
     } cases[] = {
         {"one\ntwo\n", "one\\ntwo\\n"},
-        {"\t\r\x1b[31m\x7f\x01", "\\x09\\x0d\\x1b[31m\\x7f\\x01"},
+        {"\t\r\x1b[31m\x7f\x01", "\t\\x0d\\x1b[31m\\x7f\\x01"},
         {"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80", NULL},
         /* C1 controls in UTF-8; c2 a0 is none. */
         {"\xc2\x9b"
