@@ -20,6 +20,7 @@ enum {
     QUEUE_HIGH = 128,   /* waiting or being looked up: accept is cancelled */
     QUEUE_LOW = 64,     /* armed again */
     HEADROOM_MAX = 256, /* slots kept free for what one reap may bring after the cancel */
+    BURST_MAX = 512,    /* with fewer slots than this, connections are taken one at a time */
     TABLE_MS = 30,      /* how often a full table is looked at: nobody tells when it has room */
     BACKOFF_MS = 100,   /* after an error that the next accept would meet again */
     ERRORS_MAX = 100,   /* this many others in a row count as such an error too */
@@ -61,6 +62,7 @@ struct cs_listener {
     unsigned looking; /* accepted ones whose peername is under way */
     unsigned errors;  /* in a row */
     unsigned headroom;
+    bool once;             /* the accept that is armed takes one connection */
     bool full;             /* the queue passed QUEUE_HIGH and is not yet below QUEUE_LOW */
     struct cs_timer retry; /* while active accept stays off */
     struct cs_timer kick;  /* tell the owner from the loop: what waits, or that it is over */
@@ -347,14 +349,16 @@ static void listener_dismiss(struct cs_listener *l)
 static void listener_update(struct cs_listener *l)
 {
     bool wanted = l->state == LISTENER_OPEN && !listener_must_wait(l);
+    bool once = cs_ring_accept_room(l->net->ring) <= BURST_MAX;
     if (l->accept.armed) {
-        if (!wanted && !l->accept.cancelling) {
+        if (!wanted || (once && !l->once)) {
             cs_ring_cancel(l->net->ring, &l->accept);
         }
         return;
     }
     if (wanted) {
-        cs_ring_accept(l->net->ring, &l->accept, l->fd);
+        l->once = once;
+        cs_ring_accept(l->net->ring, &l->accept, l->fd, l->once);
         return;
     }
     if (l->state == LISTENER_STOPPING) {
@@ -419,7 +423,7 @@ void cs_listener_start(struct cs_listener *l, struct cs_net *n)
     unsigned room = cs_ring_accept_room(n->ring);
     l->net = n;
     l->state = LISTENER_OPEN;
-    l->headroom = room == UINT_MAX ? 0 : CS_MAX(CS_MIN(room / 8, (unsigned)HEADROOM_MAX), 1u);
+    l->headroom = CS_MAX(CS_MIN(room / 8, (unsigned)HEADROOM_MAX), 1u);
     listener_update(l);
 }
 

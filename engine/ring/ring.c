@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <liburing.h>
-#include <limits.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
@@ -27,6 +26,7 @@
 #define CQ_ENTRIES 16384
 #define SCRATCH_BYTES (256 * 1024)
 #define SLOTS_CEILING 1048576u /* the kernel's own bound of a ring's table */
+#define PLAIN_RESERVE 64u /* descriptors for files, logs and names where sockets take them too */
 #define FAULTS_MAX 64
 
 enum tag {
@@ -64,6 +64,7 @@ struct cs_ring {
     unsigned features;
     struct cs_bufring *groups[2];
     struct slots slots;
+    unsigned plain_open, plain_max; /* without slots: sockets open, and how many may be */
     struct fault faults[FAULTS_MAX];
     unsigned fault_count;
     size_t scratch_used; /* operands that must stay until they are submitted */
@@ -145,6 +146,8 @@ int cs_ring_create(struct cs_ring **out, const struct cs_ring_config *config, ch
         goto fail_free;
     }
     r->features = cs_probe_features(&r->uring);
+    r->plain_max = slots_wanted(config);
+    r->plain_max -= CS_MIN(PLAIN_RESERVE, r->plain_max / 4);
     err = r->features & CS_RING_DIRECT ? open_slots(r, config) : 0;
     if (err == 0) {
         err = open_groups(r, config);
@@ -321,7 +324,10 @@ static void return_slot(struct cs_ring *r, unsigned slot)
 
 unsigned cs_ring_accept_room(const struct cs_ring *r)
 {
-    return r->features & CS_RING_DIRECT ? r->slots.split - r->slots.accepted : UINT_MAX;
+    if (r->features & CS_RING_DIRECT) {
+        return r->slots.split - r->slots.accepted;
+    }
+    return r->plain_max > r->plain_open ? (r->plain_max - r->plain_open) / 2 : 0;
 }
 
 /* ---- events ---- */
@@ -335,10 +341,14 @@ static void note_part(struct cs_ring *r, struct cs_op *op, int err)
 
 static int accepted(struct cs_ring *r, int res)
 {
-    if (res >= 0 && (r->features & CS_RING_DIRECT)) {
+    if (res < 0) {
+        return res;
+    }
+    if (r->features & CS_RING_DIRECT) {
         r->slots.accepted++;
         return res | CS_FD_DIRECT;
     }
+    r->plain_open++;
     return res;
 }
 
@@ -412,13 +422,16 @@ unsigned cs_ring_wait(struct cs_ring *r, int64_t timeout_ms, struct cs_event *ev
 
 /* ---- ops ---- */
 
-void cs_ring_accept(struct cs_ring *r, struct cs_op *op, int listen_fd)
+void cs_ring_accept(struct cs_ring *r, struct cs_op *op, int listen_fd, bool once)
 {
     struct io_uring_sqe *sqe = next_sqe(r);
     if (r->features & CS_RING_DIRECT) {
-        io_uring_prep_multishot_accept_direct(sqe, listen_fd, NULL, NULL, 0);
+        io_uring_prep_accept_direct(sqe, listen_fd, NULL, NULL, 0, IORING_FILE_INDEX_ALLOC);
     } else {
-        io_uring_prep_multishot_accept(sqe, listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        io_uring_prep_accept(sqe, listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    }
+    if (!once) {
+        sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
     }
     arm(sqe, op, TAG_ACCEPT);
 }
@@ -671,6 +684,7 @@ void cs_ring_close(struct cs_ring *r, cs_fd fd, bool reset)
         return_slot(r, slot_of(fd));
     } else {
         io_uring_prep_close(sqe, fd);
+        r->plain_open--;
     }
     ignore(sqe);
 }
@@ -709,6 +723,7 @@ int cs_ring_name(struct cs_ring *r, cs_fd fd, bool peer, struct cs_addr *out)
 cs_fd cs_ring_adopt(struct cs_ring *r, int fd)
 {
     if (!(r->features & CS_RING_DIRECT)) {
+        r->plain_open++;
         return fd;
     }
     int slot = take_slot(r);

@@ -84,9 +84,10 @@ int cs_listen_accept_now(int fd);
 
 /* ---- ops ---- */
 
-/* Accepts connections until cancelled or failed: one event each, res = the new cs_fd. A final event
- * with -ENFILE/-EMFILE means the table was full and that one connection may be lost. */
-void cs_ring_accept(struct cs_ring *r, struct cs_op *op, int listen_fd);
+/* Accepts connections until cancelled or failed, or (with once) one: an event each, res = the new cs_fd.
+ * A final event with -ENFILE/-EMFILE means the table was full and that one connection may be lost: a
+ * burst can overrun a table that is nearly full unless it is taken one at a time. */
+void cs_ring_accept(struct cs_ring *r, struct cs_op *op, int listen_fd, bool once);
 
 /* Makes a stream socket, binds it to `local` (NULL: not), connects it. The final event has res 0 or
  * -errno; *fd is set before this returns and is the caller's to close in any case (unless it is
@@ -152,7 +153,7 @@ CS_MUST_CHECK int cs_ring_name(struct cs_ring *r, cs_fd fd, bool peer, struct cs
  * closed in any case. The new descriptor, or -ENFILE and others. */
 CS_MUST_CHECK cs_fd cs_ring_adopt(struct cs_ring *r, int fd);
 
-/* How many more connections accept can take before the table is full (UINT_MAX: no table). */
+/* How many more connections accept may take: as many are left for connects. */
 unsigned cs_ring_accept_room(const struct cs_ring *r);
 
 #endif

@@ -221,10 +221,12 @@ static struct sim_op *arm(struct cs_ring *r, struct cs_op *op, enum sim_op_kind 
     return o;
 }
 
-void cs_ring_accept(struct cs_ring *r, struct cs_op *op, int listen_fd)
+void cs_ring_accept(struct cs_ring *r, struct cs_op *op, int listen_fd, bool once)
 {
     struct sim_listener *l = listener_of(listen_fd);
-    arm(r, op, SIM_OP_ACCEPT, listen_fd, NULL)->listener = l;
+    struct sim_op *o = arm(r, op, SIM_OP_ACCEPT, listen_fd, NULL);
+    o->listener = l;
+    o->once = once;
     l->ops++;
 }
 

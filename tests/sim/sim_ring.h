@@ -41,6 +41,7 @@ struct sim_op {
     uint64_t sum;              /* of the bytes to send, when the op was started */
     unsigned events;           /* poll */
     struct sockaddr_in6 *name; /* peername */
+    bool once;                 /* accept: takes one connection */
     bool ended;                /* the final event is pending */
     bool cancelled;            /* asked to end ... */
     unsigned cancel_rounds;    /* ... after this many rounds */

@@ -66,7 +66,7 @@ static void step_accept(struct cs_ring *r, struct sim_op *o)
     }
     struct sim_sock *s = sim_listener_pop(o->listener);
     cs_fd fd = sim_fd_install(r, s, true);
-    sim_op_post(o, fd, !sim_chance(c->accept_end_pm), NULL);
+    sim_op_post(o, fd, !o->once && !sim_chance(c->accept_end_pm), NULL);
 }
 
 static void step_connect(struct sim_op *o)

@@ -116,7 +116,7 @@ static void on_accept(struct cs_op *op, const struct cs_event *ev)
         session_go_on(s);
     }
     if (!ev->more && ev->res != -ECANCELED) {
-        cs_ring_accept(ring, op, listen_fd);
+        cs_ring_accept(ring, op, listen_fd, false);
     }
 }
 
@@ -188,7 +188,7 @@ static void run_echo(void)
     SIM_CHECK(cs_listen_open(&listen_fd, &addr, &(struct cs_listen_options){0}) == 0);
     SIM_CHECK(cs_addr_port(&addr) != 0);
     cs_op_init(&accept_op, on_accept);
-    cs_ring_accept(ring, &accept_op, listen_fd);
+    cs_ring_accept(ring, &accept_op, listen_fd, false);
     unsigned n = (unsigned)sim_between(1, CLIENTS_MAX);
     for (unsigned i = 0; i < n; i++) {
         clients[i] = (struct client){.id = sim_rand(), .size = sim_size(5000)};

@@ -100,9 +100,9 @@ static void test_sizes(void **state)
     }
 }
 
-/* Objects of 4096 bytes: eight in a chunk. */
+/* Objects of 4096 bytes: fifteen in a chunk. */
 #define BIG 4096
-#define PER_CHUNK 8
+#define PER_CHUNK 15
 
 static void test_fullest_first(void **state)
 {
