@@ -62,6 +62,7 @@ struct cs_listener {
     unsigned looking; /* accepted ones whose peername is under way */
     unsigned errors;  /* in a row */
     unsigned headroom;
+    bool table_full;       /* that has been said */
     bool once;             /* the accept that is armed takes one connection */
     bool full;             /* the queue passed QUEUE_HIGH and is not yet below QUEUE_LOW */
     struct cs_timer retry; /* while active accept stays off */
@@ -242,9 +243,11 @@ static bool listener_must_wait(struct cs_listener *l)
         return true;
     }
     if (!listener_table_full(l)) {
+        l->table_full = false;
         return false;
     }
-    if (l->accept.armed) {
+    if (!l->table_full) {
+        l->table_full = true;
         cs_log_limited(&l->pausing, CS_LOG_WARN,
                        "descriptor table full, accepting paused service=%s addr=%s",
                        l->origin->service, cs_addr_text(&l->addr, text));

@@ -426,12 +426,12 @@ void cs_ring_accept(struct cs_ring *r, struct cs_op *op, int listen_fd, bool onc
 {
     struct io_uring_sqe *sqe = next_sqe(r);
     if (r->features & CS_RING_DIRECT) {
-        io_uring_prep_accept_direct(sqe, listen_fd, NULL, NULL, 0, IORING_FILE_INDEX_ALLOC);
+        io_uring_prep_multishot_accept_direct(sqe, listen_fd, NULL, NULL, 0);
     } else {
-        io_uring_prep_accept(sqe, listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        io_uring_prep_multishot_accept(sqe, listen_fd, NULL, NULL, SOCK_CLOEXEC);
     }
-    if (!once) {
-        sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
+    if (once) { /* prep_accept_direct of liburing 2.3 does not know FILE_INDEX_ALLOC */
+        sqe->ioprio &= (__u16)~IORING_ACCEPT_MULTISHOT;
     }
     arm(sqe, op, TAG_ACCEPT);
 }
