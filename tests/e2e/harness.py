@@ -329,11 +329,11 @@ class Daemon:
         with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as f:
             return int(re.search(r"^Rss:\s+(\d+) kB", f.read(), re.M).group(1)) * 1024
 
-    def rss_settled(self, seconds=5):
-        """Resident bytes once they stay the same for half a second."""
+    def rss_settled(self, quiet=0.5, seconds=10):
+        """Resident bytes once they stay the same for a while."""
         end = time.monotonic() + seconds
         last, since = self.rss(), time.monotonic()
-        while time.monotonic() < end and time.monotonic() - since < 0.5:
+        while time.monotonic() < end and time.monotonic() - since < quiet:
             time.sleep(0.05)
             now = self.rss()
             if now != last:
