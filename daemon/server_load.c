@@ -81,25 +81,6 @@ void csd_generations_prune(struct csd_server *s)
 
 /* ---- the first one ---- */
 
-/* An address that cannot be bound is the system's state, not a mistake in the text: the same
- * configuration may work in a second. The loader hands over text only: what the API says for it is
- * the word "bind", and a script that explains itself adds the system's reason. */
-static bool is_bind_failure(const char *errors)
-{
-    static const int codes[] = {-EADDRINUSE, -EADDRNOTAVAIL, -EACCES};
-    const char *bind = strstr(errors, ": bind");
-
-    if (bind && (bind[6] == '\n' || bind[6] == '\0')) {
-        return true;
-    }
-    for (size_t i = 0; i < CS_ARRAY_LEN(codes); i++) {
-        if (strcasestr(errors, cs_err_text(codes[i])) || strstr(errors, cs_err_name(codes[i]))) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* A daemon's trouble belongs into its log; whoever started it looks at stderr. */
 static void tell_start_failed(const struct csd_server *s, const char *errors)
 {
@@ -113,10 +94,12 @@ static void tell_start_failed(const struct csd_server *s, const char *errors)
     }
 }
 
-static void start_failed(struct csd_server *s, const char *errors)
+/* An address that cannot be bound is the system's state, not a mistake in the text: the same
+ * configuration may work in a second. */
+static void start_failed(struct csd_server *s, int err, const char *errors)
 {
     tell_start_failed(s, errors);
-    s->exit_status = is_bind_failure(errors) ? CSD_EXIT_FAILURE : CSD_EXIT_CONFIG;
+    s->exit_status = err == CS_ESCRIPT ? CSD_EXIT_CONFIG : CSD_EXIT_FAILURE;
     csd_server_stop_now(s, NULL);
 }
 
@@ -252,14 +235,14 @@ void csd_server_loaded(struct csd_server *s, const struct csd_answers *a)
         return;
     }
     if (s->phase >= CSD_DRAINING) {
-        if (!a->load_failed && s->phase == CSD_DRAINING) {
+        if (a->load_err == 0 && s->phase == CSD_DRAINING) {
             csd_worker_send(s->worker, CSD_ROLLBACK);
         }
-    } else if (s->phase == CSD_STARTING && a->load_failed) {
-        start_failed(s, errors);
+    } else if (s->phase == CSD_STARTING && a->load_err < 0) {
+        start_failed(s, a->load_err, errors);
     } else if (s->phase == CSD_STARTING) {
         start_loaded(s);
-    } else if (a->load_failed) {
+    } else if (a->load_err < 0) {
         reload_over(s, false, errors);
     } else {
         csd_worker_send(s->worker, CSD_COMMIT);

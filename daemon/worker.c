@@ -61,7 +61,7 @@ static void locked_answer(struct csd_worker *w, unsigned bits)
     pthread_mutex_unlock(&w->lock);
 }
 
-static void loaded(void *user, unsigned generation, const char *errors)
+static void loaded(void *user, unsigned generation, int err, const char *errors)
 {
     struct csd_worker *w = user;
     char *copy = NULL;
@@ -73,7 +73,7 @@ static void loaded(void *user, unsigned generation, const char *errors)
     cs_free(w->answers.errors);
     w->answers.errors = copy;
     w->answers.generation = generation;
-    w->answers.load_failed = errors != NULL;
+    w->answers.load_err = err;
     answer(w, CSD_LOADED);
     pthread_mutex_unlock(&w->lock);
 }
@@ -87,7 +87,7 @@ static void do_load(struct csd_worker *w, const struct cs_program *program, unsi
 
     if (err != 0) {
         (void)snprintf(text, sizeof(text), "cannot load: %s\n", cs_err_text(err));
-        loaded(w, generation, text);
+        loaded(w, generation, err, text);
     }
 }
 

@@ -26,7 +26,7 @@ enum csd_command {
 };
 
 enum csd_answer {
-    CSD_LOADED = 1 << 0,    /* generation, load_failed, errors */
+    CSD_LOADED = 1 << 0,    /* generation, load_err, errors */
     CSD_COMMITTED = 1 << 1, /* the staged generation is the current one */
     CSD_QUIET = 1 << 2,
     CSD_FINISHED = 1 << 3, /* the thread has ended or is about to; cut: connections it cut */
@@ -38,7 +38,7 @@ enum csd_answer {
 struct csd_answers {
     unsigned set; /* bits of enum csd_answer */
     unsigned generation;
-    bool load_failed;
+    int load_err; /* 0, or as cs_cell_loaded_fn says */
     char *errors; /* of a failed load; NULL: no memory was left for the text. cs_free is the
                      caller's */
     struct cs_cell_status status;

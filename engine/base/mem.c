@@ -31,21 +31,13 @@ bool cs_mem_failed(void)
     return mem_has_failed;
 }
 
-/* Counts one allocation; true when it is the one that has to fail. */
-static bool mem_fault(void)
+bool cs_mem_fault(void)
 {
     if (mem_countdown == 0 || --mem_countdown > 0) {
         return false;
     }
     mem_has_failed = true;
     return true;
-}
-
-#else
-
-static inline bool mem_fault(void)
-{
-    return false;
 }
 
 #endif
@@ -58,17 +50,22 @@ static inline size_t mem_size(size_t size)
 
 void *cs_alloc(size_t size)
 {
-    return mem_fault() ? NULL : malloc(mem_size(size));
+    return cs_mem_fault() ? NULL : malloc(mem_size(size));
 }
 
 void *cs_zalloc(size_t size)
 {
-    return mem_fault() ? NULL : calloc(1, mem_size(size));
+    return cs_mem_fault() ? NULL : calloc(1, mem_size(size));
 }
 
 void *cs_realloc(void *ptr, size_t size)
 {
-    return mem_fault() ? NULL : realloc(ptr, mem_size(size));
+    return cs_mem_fault() ? NULL : realloc(ptr, mem_size(size));
+}
+
+void *cs_alloc_aligned(size_t alignment, size_t size)
+{
+    return cs_mem_fault() ? NULL : aligned_alloc(alignment, size);
 }
 
 char *cs_strndup(const char *s, size_t n)
@@ -121,7 +118,7 @@ void *cs_resize_sized(void *ptr, size_t old_size, size_t new_size)
         return cs_alloc(new_size);
     }
     /* Lua takes it for granted that shrinking works, so only growth can be made to fail. */
-    if (new_size > old_size && mem_fault()) {
+    if (new_size > old_size && cs_mem_fault()) {
         return NULL;
     }
 #ifdef CS_JEMALLOC

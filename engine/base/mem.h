@@ -11,6 +11,8 @@
 CS_MUST_CHECK void *cs_alloc(size_t size);
 CS_MUST_CHECK void *cs_zalloc(size_t size); /* zero-filled */
 CS_MUST_CHECK void *cs_realloc(void *ptr, size_t size);
+/* At a multiple of alignment, a power of two; size is a multiple of alignment too. */
+CS_MUST_CHECK void *cs_alloc_aligned(size_t alignment, size_t size);
 CS_MUST_CHECK char *cs_strdup(const char *s);
 CS_MUST_CHECK char *cs_strndup(const char *s, size_t n);
 
@@ -29,6 +31,13 @@ void cs_mem_trim(void);
 void cs_mem_fail_nth(unsigned long n);
 /* True when the failure asked for has happened. */
 bool cs_mem_failed(void);
+/* Counts one allocation of an allocator that stands on this one; true when it has to fail. */
+bool cs_mem_fault(void);
+#else
+static inline bool cs_mem_fault(void)
+{
+    return false;
+}
 #endif
 
 #endif

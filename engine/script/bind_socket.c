@@ -264,6 +264,7 @@ static int socket_bind(lua_State *L)
     err = cs_registry_bind(vm->registry, &s->bound, vm->net, &addr, &o, vm->current->name, vm->generation,
                            vm->state == CS_VM_CURRENT, vm->check_only, &cs_sock_bound_user, s);
     if (err < 0) {
+        vm->bind_err = vm->state == CS_VM_LOADING ? err : 0;
         return cs_push_error_as(L, "bind", err);
     }
     s->state = CS_SOCK_LISTENING;

@@ -21,7 +21,7 @@ static _Thread_local struct {
     lua_State *volatile L;
     volatile unsigned slice;
     volatile uint32_t budget_ms;
-    volatile sig_atomic_t hooked;
+    volatile sig_atomic_t overrun; /* this slice is over its budget */
     unsigned seen_slice, ticks; /* the handler's own */
     bool started;
 } budget;
@@ -29,12 +29,11 @@ static _Thread_local struct {
 /* Stays on until the slice ends: a script that catches the error gets it again at once. */
 static void overrun(lua_State *L, lua_Debug *ar)
 {
-    (void)ar;
     struct cs_vm *vm = cs_vm_of(L);
     vm->overruns++;
-    luaL_where(L, 0); /* the line that runs: a hook has no frame of its own */
-    lua_pushfstring(L, "CPU budget of %d ms exceeded without a wait", (int)vm->cpu_budget_ms);
-    lua_concat(L, 2);
+    lua_getinfo(L, "Sl", ar);
+    lua_pushfstring(L, "%s:%d: CPU budget of %d ms exceeded without a wait", ar->short_src,
+                    ar->currentline, (int)vm->cpu_budget_ms);
     lua_error(L);
 }
 
@@ -49,7 +48,7 @@ static void tick(int sig)
     }
     budget.ticks++;
     if (L && budget.budget_ms && budget.ticks * TICK_MS >= budget.budget_ms) {
-        budget.hooked = 1;
+        budget.overrun = 1;
         lua_sethook(L, overrun, LUA_MASKCOUNT, 1); /* made for signal handlers: manual, 4.7 */
     }
 }
@@ -81,16 +80,19 @@ void cs_budget_enter(lua_State *L, uint32_t budget_ms, bool new_slice)
 {
     if (new_slice) {
         budget.slice++;
+        budget.overrun = 0;
     }
     budget.budget_ms = budget_ms;
     budget.L = L;
+    if (budget.overrun) { /* the one outside must not go on as if nothing had been */
+        lua_sethook(L, overrun, LUA_MASKCOUNT, 1);
+    }
 }
 
 void cs_budget_leave(lua_State *L)
 {
     budget.L = NULL;
-    if (budget.hooked) {
-        budget.hooked = 0;
+    if (budget.overrun) {
         lua_sethook(L, NULL, 0, 0);
     }
 }

@@ -112,12 +112,14 @@ static void check_loaded(struct cs_cell *c)
     cs_cell_loaded_fn *loaded = c->loaded;
     unsigned number = c->staged->vm->generation;
     struct cs_errors errors = c->errors;
+    int err = 0;
     c->loaded = NULL;
     if (errors.count > 0) {
+        err = c->staged->vm->bind_err < 0 ? c->staged->vm->bind_err : CS_ESCRIPT;
         cs_cell_rollback(c);
     }
     c->errors = (struct cs_errors){0};
-    loaded(c->loaded_user, number, errors.count > 0 ? errors.text : NULL);
+    loaded(c->loaded_user, number, err, errors.text);
     cs_errors_free(&errors);
 }
 

@@ -55,9 +55,10 @@ void cs_cell_destroy(struct cs_cell *c);
 
 struct cs_loop *cs_cell_loop(struct cs_cell *c);
 
-/* Called once from the loop. errors: "file:line: message" lines, NULL when all parts loaded: then the
- * generation is staged and waits for commit or rollback. Not valid after the call. */
-typedef void cs_cell_loaded_fn(void *user, unsigned generation, const char *errors);
+/* Called once from the loop. err 0: all parts loaded, the generation is staged and waits for commit or
+ * rollback. Else errors holds "file:line: message" lines (not valid after the call; NULL when there was
+ * no memory for them), and err is CS_ESCRIPT, or -errno of an address that could not be bound. */
+typedef void cs_cell_loaded_fn(void *user, unsigned generation, int err, const char *errors);
 
 /* Begins to load a generation; runs a bounded part per turn. -EBUSY while another is staged or
  * loading. generation: a number above all earlier ones. */

@@ -10,11 +10,23 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/slab.h"
 #include "script/bind.h"
 #include "script/bind_timer.h"
 #include "script/cell.h"
 
 /* ---- memory ---- */
+
+/* Under ASan every object is an allocation of its own, so that ASan knows its ends and its death. */
+static void *resize(struct cs_vm *vm, void *ptr, size_t old_size, size_t new_size)
+{
+#ifdef __SANITIZE_ADDRESS__
+    (void)vm;
+    return cs_resize_sized(ptr, old_size, new_size);
+#else
+    return cs_slab_resize(vm->slab, ptr, old_size, new_size);
+#endif
+}
 
 /* Lua's allocator: counts, and refuses growth beyond the limit (Lua then collects and tries again, and
  * raises an ordinary error when that does not help). Shrinking and freeing always work. */
@@ -25,7 +37,7 @@ static void *allocate(void *user, void *ptr, size_t old_size, size_t new_size)
     if (new_size > old && vm->memory_max && vm->memory + (new_size - old) > vm->memory_max) {
         return NULL;
     }
-    void *p = cs_resize_sized(ptr, old, new_size);
+    void *p = resize(vm, ptr, old, new_size);
     if (p || new_size == 0) {
         vm->memory += new_size - old;
     }
@@ -217,8 +229,10 @@ struct cs_vm *cs_vm_create(struct cs_net *net, struct cs_registry *registry,
     cs_list_init(&vm->timers);
     cs_list_init(&vm->relays);
     cs_list_init(&vm->closed_relays);
-    vm->L = lua_newstate(allocate, vm);
+    vm->slab = cs_slab_create();
+    vm->L = vm->slab ? lua_newstate(allocate, vm) : NULL;
     if (!vm->L) {
+        cs_slab_destroy(vm->slab);
         cs_free(vm);
         return NULL;
     }
@@ -245,6 +259,7 @@ void cs_vm_destroy(struct cs_vm *vm)
         cs_task_kill(cs_container_of(l, struct cs_task, all));
     }
     lua_close(vm->L);
+    cs_slab_destroy(vm->slab);
     cs_free(vm);
 }
 

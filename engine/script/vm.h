@@ -13,6 +13,7 @@
 #include "net/net.h"
 #include "net/registry.h"
 
+struct cs_slab;
 struct cs_task;
 struct cs_cell_config;
 
@@ -37,8 +38,10 @@ struct cs_vm {
     bool check_only;  /* -t: addresses are checked, nothing is bound */
     bool exiting;     /* os.exit was called */
     int exit_status;
+    int bind_err;     /* of the last bind that failed while loading: -errno, or 0 */
     uint64_t born_ms;
 
+    struct cs_slab *slab;      /* where Lua's objects lie */
     size_t memory, memory_max; /* bytes in use; limit, 0 = none */
     uint32_t cpu_budget_ms;
     uint64_t resumes;          /* activity, for the idle collection */
