@@ -506,12 +506,38 @@ static void run_graceful(void)
     teardown();
 }
 
+/* Far ends that neither read nor end: a graceful close has its deadlines. */
+static void run_deadlines(void)
+{
+    gentle = true;
+    faults = false;
+    setup();
+    play(sim_below(100));
+    for (unsigned i = 0; i < fars_n; i++) {
+        struct sim_flow *f = &fars[i].flow;
+        f->plan = sim_chance(500) ? SIM_FLOW_DEAF : SIM_FLOW_STUCK;
+        f->limit = 0;
+    }
+    cs_listener_attach(listener, NULL, NULL);
+    close_now = true;
+    play(1);
+    ending = true;
+    uint64_t t = sim_now_ms(), limit_ms = config.flush_ms + config.drain_ms;
+    while (users) {
+        /* Every byte that goes out moves the deadline: so many kernels' buffers at most. */
+        SIM_CHECK(sim_now_ms() <= t + 2 * limit_ms);
+        sim_cell_turn(&cell, 1000);
+    }
+    teardown();
+}
+
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
         {"chaos", run_chaos, 400},
         {"faults", run_faults, 400},
         {"graceful", run_graceful, 40},
+        {"deadlines", run_deadlines, 100},
     };
     return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
 }

@@ -21,6 +21,8 @@ static struct cs_addr addr;
 static struct sim_flow clients[CLIENTS_MAX];
 static unsigned clients_n, sessions_open;
 static bool listener_gone, stopping;
+static bool idle_server; /* does nothing with what it reads */
+static struct session *only_session;
 
 /* ---- the server ---- */
 
@@ -56,7 +58,7 @@ static void session_echo(struct session *s, size_t n)
 static void session_go_on(struct session *s)
 {
     size_t n = s->stream->in.len;
-    if (s->closing) {
+    if (s->closing || idle_server) {
         return;
     }
     if (n > 0 && cs_stream_room(s->stream) > 0) {
@@ -142,6 +144,7 @@ static void session_start(struct cs_conn *c)
     SIM_CHECK(s->stream->in.len == 0); /* a new stream is paused */
     SIM_CHECK(cs_conn_peername(c, &peer) < 0 || cs_addr_port(&peer) >= 40000);
     sessions_open++;
+    only_session = s;
     cs_stream_resume(s->stream);
 }
 
@@ -169,7 +172,8 @@ static void server_open(const struct cs_net_config *config)
                                "echo") == 0);
     cs_listener_attach(listener, on_ready, NULL);
     cs_listener_start(listener, &cell.net);
-    listener_gone = stopping = false;
+    listener_gone = stopping = idle_server = false;
+    only_session = NULL;
     sessions_open = 0;
 }
 
@@ -296,12 +300,39 @@ static void run_table_full(void)
     server_close();
 }
 
+/* A server that never consumes: reading stops at the high mark, but for what the kernel can have
+ * handed over before the cancel takes effect. */
+static void run_read_ahead(void)
+{
+    struct cs_net_config config;
+    struct sim_config *c = sim_knobs();
+    c->cancel_rounds = 0;
+    c->delay_pm = c->hold_pm = 0;
+    c->small_buffers = CS_MIN(c->small_buffers, 8u);
+    c->bulk_size = CS_MIN(c->bulk_size, 2048u);
+    uint64_t buffers =
+        (uint64_t)c->small_buffers * c->small_size + (uint64_t)c->bulk_buffers * c->bulk_size;
+    sim_cell_marks(&config);
+    server_open(&config);
+    idle_server = true;
+    clients_n = 1;
+    sim_flow_start(&clients[0], sim_peer_connect(&addr), SIM_FLOW_POLITE, 1, 300000, 1);
+    for (unsigned i = 0; i < 2000; i++) {
+        sim_cell_turn(&cell, 10);
+        SIM_CHECK(!only_session || only_session->stream->in.len <= config.in_high + 2 * buffers);
+    }
+    SIM_CHECK(only_session && only_session->stream->in.len >= CS_MIN(config.in_high, 1000u));
+    stopping = true;
+    cs_net_close_all(&cell.net, true, CS_ESHUTDOWN);
+    server_close();
+    sim_flow_stop(&clients[0]);
+}
+
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"polite", run_polite, 60},
-        {"rough", run_rough, 100},
-        {"abort", run_abort, 300},
+        {"polite", run_polite, 60},         {"rough", run_rough, 100},
+        {"abort", run_abort, 300},          {"read_ahead", run_read_ahead, 60},
         {"table_full", run_table_full, 60},
     };
     return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));

@@ -189,6 +189,8 @@ static void run_polite(void)
 static void run_rough(void)
 {
     setup();
+    options.idle_ms = sim_chance(500) ? 0 : 500000; /* never comes, but must be taken back */
+    options.linger_ms = sim_chance(500) ? 0 : 400000;
     for (unsigned i = 0; i < links_n; i++) {
         start(i, sim_flow_draw(), sim_flow_draw());
     }
@@ -320,10 +322,39 @@ static void run_back_pressure(void)
     teardown();
 }
 
+/* An end that does not read keeps at most half of the receive buffers: the others go on. */
+static void run_fair(void)
+{
+    struct sim_config *c = sim_knobs();
+    c->small_buffers = CS_MIN(c->small_buffers, 4u);
+    c->small_size = CS_MIN(c->small_size, 256u);
+    c->bulk_buffers = 2;
+    c->bulk_size = CS_MIN(c->bulk_size, 1024u);
+    c->sndbuf = CS_MIN(c->sndbuf, (size_t)1024);
+    c->rcvbuf = CS_MIN(c->rcvbuf, (size_t)1024);
+    setup();
+    links_n = 4;
+    for (unsigned i = 0; i < links_n; i++) {
+        bool stuck = i < 3;
+        sim_tunnel_start(&links[i].far, i, &addr, SIM_FLOW_POLITE,
+                         stuck ? SIM_FLOW_STUCK : SIM_FLOW_POLITE, stuck ? 100000 : 2000);
+    }
+    const struct sim_tunnel *t = &links[3].far;
+    uint64_t until_ms = sim_now_ms() + 600000;
+    while (!t->client.ended || !t->met || !t->origin.ended) {
+        SIM_CHECK(sim_now_ms() < until_ms);
+        sim_cell_turn(&cell, 1000);
+    }
+    sim_tunnel_check_complete(t);
+    cs_net_close_all(&cell.net, true, CS_ESHUTDOWN);
+    teardown();
+}
+
 /* Stopped at any time, in both ways, once or twice, with or without somebody to tell. */
 static void run_stop(void)
 {
     setup();
+    options.idle_ms = sim_chance(500) ? 0 : 500000;
     for (unsigned i = 0; i < links_n; i++) {
         start(i, sim_flow_draw(), sim_flow_draw());
     }
@@ -369,13 +400,10 @@ static void run_faults(void)
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"polite", run_polite, 60},
-        {"rough", run_rough, 100},
-        {"idle", run_idle, 50},
-        {"linger", run_linger, 50},
-        {"stop", run_stop, 200},
-        {"faults", run_faults, 300},
-        {"back_pressure", run_back_pressure, 40},
+        {"polite", run_polite, 60},  {"rough", run_rough, 100},
+        {"idle", run_idle, 50},      {"linger", run_linger, 50},
+        {"fair", run_fair, 40},      {"stop", run_stop, 200},
+        {"faults", run_faults, 300}, {"back_pressure", run_back_pressure, 40},
     };
     return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
 }
