@@ -82,6 +82,7 @@ int cs_push_io_error(lua_State *L, int err)
     case -ELOOP:
     case -EISDIR:
     case -EROFS:
+    case -ENXIO: /* a FIFO without a reader */
     case -EBUSY:
     case -ETXTBSY:
         return cs_push_error_as(L, "noaccess", err);

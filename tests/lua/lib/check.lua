@@ -58,6 +58,17 @@ function check.wait(condition, what)
   return value
 end
 
+-- Waits until f() has given the same value for a while; returns it.
+function check.settled(f, what)
+  local value, since = f(), ba.clock()
+  check.wait(function()
+    local now = f()
+    if now ~= value then value, since = now, ba.clock() end
+    return ba.clock() - since > 50
+  end, what)
+  return value
+end
+
 -- Runs f in a job and waits for its results: in a cosocket, bind and connect would take the cosocket's own
 -- socket.
 function check.in_job(f, ...)

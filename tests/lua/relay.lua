@@ -1,0 +1,321 @@
+-- ba.socket.relay: two sockets handed to the engine
+local check = require "check"
+local eq, ok, raises, results, wait = check.eq, check.ok, check.raises, check.results, check.wait
+
+-- client <-> a | relay | b <-> server. The two in the middle are what a proxy holds.
+local function tunnel()
+  local client, a = check.pair()
+  local b, server = check.pair()
+  return client, a, b, server
+end
+
+local function start(a, b, options)
+  local outcome = {}
+  ba.thread.run(function() outcome.result, outcome.err = ba.socket.relay(a, b, options) outcome.over = true end)
+  wait(function() return a:state() == "terminated" end)
+  return outcome
+end
+
+local function result_of(outcome)
+  wait(function() return outcome.over end, "the end of the relay")
+  return ok(outcome.result, outcome.err)
+end
+
+check.both("bytes go both ways, and are counted", function()
+  local client, a, b, server = tunnel()
+  local outcome = start(a, b)
+  client:write("question")
+  eq(check.read(server, 8), "question")
+  server:write("answer")
+  eq(check.read(client, 6), "answer")
+  client:close()
+  results({nil, "socketclosed"}, server:read())
+  server:close()
+  local r = result_of(outcome)
+  eq(r.a_to_b, 8)
+  eq(r.b_to_a, 6)
+  eq(r.reason, "eof")
+  eq(r.first, "a")
+end)
+
+check.both("the other end first", function()
+  local client, a, b, server = tunnel()
+  local outcome = start(a, b)
+  server:write("bye")
+  server:close()
+  eq(check.read(client, 10), "bye")
+  client:close()
+  local r = result_of(outcome)
+  eq(r.first, "b")
+  eq(r.b_to_a, 3)
+  eq(r.a_to_b, 0)
+end)
+
+check.both("what was unread before is relayed too", function()
+  local client, a, b, server = tunnel()
+  client:write("sent before ")
+  server:write("greeting ")
+  eq(a:read(), "sent before ")
+  client:write("unread ")
+  ba.sleep(20)
+  local outcome = start(a, b)
+  client:write("after")
+  eq(check.read(server, 12), "unread after")
+  eq(check.read(client, 9), "greeting ")
+  client:close()
+  server:close()
+  result_of(outcome)
+end)
+
+check.both("for the script both are closed from the call on", function()
+  local client, a, b, server = tunnel()
+  local outcome = start(a, b)
+  for _, s in ipairs {a, b} do
+    results({"terminated", false}, s:state())
+    results({nil, n = 1}, s:read(10))
+    results({nil, n = 1}, s:write("x"))
+    results({nil, n = 1}, s:peername())
+    eq(s:close(), true)
+  end
+  client:write("still works")
+  eq(check.read(server, 11), "still works")
+  a, b = nil, nil
+  collectgarbage()
+  collectgarbage()
+  client:write("!")
+  eq(server:read(), "!")
+  client:close()
+  server:close()
+  result_of(outcome)
+end)
+
+check.both("10 MB each way at the same time", function()
+  local client, a, b, server = tunnel()
+  local outcome = start(a, b)
+  local up, down = check.pattern(10000000), check.pattern(10000007)
+  ba.thread.run(function() client:write(up) end)
+  ba.thread.run(function() server:write(down) end)
+  local got
+  ba.thread.run(function() got = check.read(client, #down) end)
+  ok(check.read(server, #up) == up, "bytes differ on the way up")
+  wait(function() return got end)
+  ok(got == down, "bytes differ on the way down")
+  client:close()
+  server:close()
+  local r = result_of(outcome)
+  eq(r.a_to_b, #up)
+  eq(r.b_to_a, #down)
+end)
+
+check.both("back-pressure reaches the sender", function()
+  local client, a, b, server = tunnel()
+  local outcome = start(a, b)
+  local total, block = 0, check.bulk("x", 65536)
+  ba.thread.run(function()
+    while client:write(block) do total = total + #block end
+  end)
+  wait(function() return total > 0 end)
+  ok(check.settled(function() return total end) < 64000000, total .. " bytes for a server that reads nothing")
+  local taken = check.read(server, 1000000)
+  eq(taken, check.bulk("x", #taken))
+  client:close()
+  server:close()
+  result_of(outcome)
+end)
+
+check.both("idle", function()
+  local client, a, b, server = tunnel()
+  local began = ba.clock()
+  local outcome = start(a, b, {idle = 80})
+  for _ = 1, 5 do -- traffic restarts the clock
+    ba.sleep(30)
+    client:write("x")
+    eq(server:read(), "x")
+  end
+  eq(outcome.over, nil)
+  local r = result_of(outcome)
+  eq(r.reason, "idle")
+  ok(ba.clock() - began >= 200)
+  local data, err = client:read()
+  eq(data, nil)
+  ok(err == "socketclosed" or err == "socketreadfailed", err)
+  client:close()
+  server:close()
+end)
+
+check.both("linger: the second half stays silent", function()
+  local client, a, b, server = tunnel()
+  local outcome = start(a, b, {linger = 60})
+  client:write("last request")
+  client:close()
+  eq(check.read(server, 100), "last request")
+  local began = ba.clock()
+  local r = result_of(outcome)
+  eq(r.reason, "linger")
+  eq(r.first, "a")
+  ok(ba.clock() - began >= 30)
+  server:close()
+end)
+
+check.both("an end waits for what is on its way", function()
+  local client, a, b, server = tunnel()
+  local outcome = start(a, b)
+  local data = check.pattern(5000000)
+  ba.thread.run(function() client:write(data) client:close() end)
+  ba.sleep(30)
+  local got, err = check.read(server, #data + 1)
+  ok(got == data, "bytes differ: " .. #got)
+  eq(err, "socketclosed")
+  server:close()
+  eq(result_of(outcome).a_to_b, #data)
+end)
+
+check.both("detach", function()
+  local client, a, b, server = tunnel()
+  eq(ba.socket.relay(a, b, {detach = true}), true)
+  results({"terminated", false}, a:state())
+  a, b = nil, nil
+  collectgarbage()
+  client:write("x")
+  eq(server:read(), "x")
+  server:write("y")
+  eq(client:read(), "y")
+  client:close()
+  results({nil, "socketclosed"}, server:read())
+  server:close()
+end)
+
+check.both("detach with on_close", function()
+  local client, a, b, server = tunnel()
+  local result
+  eq(ba.socket.relay(a, b, {detach = true, on_close = function(r)
+    ba.sleep(1) -- it may wait
+    result = r
+  end}), true)
+  collectgarbage()
+  client:write("abc")
+  eq(server:read(), "abc")
+  client:close()
+  server:close()
+  wait(function() return result end)
+  eq(result.a_to_b, 3)
+  eq(result.b_to_a, 0)
+  eq(result.reason, "eof")
+end)
+
+check.both("an error in on_close is its own", function()
+  local client, a, b, server = tunnel()
+  ba.socket.relay(a, b, {detach = true, on_close = function() error "expected in the log: on_close" end})
+  client:close()
+  server:close()
+  ba.sleep(30)
+end)
+
+check.both("a proxy that gives away the accepted socket", function()
+  local origin, upstream_port = check.listen(check.echo)
+  local results_seen = 0
+  local listener = ok(check.in_job(ba.socket.bind, 0, {intf = "127.0.0.1"}))
+  local _, port = listener:sockname()
+  listener:event(function(l)
+    while true do
+      local client = l:accept()
+      if not client then break end
+      ba.socket.event(function(server)
+        ok(ba.socket.connect("127.0.0.1", upstream_port))
+        ok(ba.socket.relay(client, server))
+        results_seen = results_seen + 1
+      end)
+    end
+  end, "r")
+  local n = 0
+  for i = 1, 200 do
+    ba.socket.event(function(s)
+      ok(ba.socket.connect("127.0.0.1", port, {timeout = 10000}))
+      local text = ("tunnel %d "):format(i):rep(1000)
+      s:write(text)
+      if check.read(s, #text) == text then n = n + 1 end
+    end)
+  end
+  wait(function() return n == 200 and results_seen == 200 end)
+  listener:close()
+  origin:close()
+end)
+
+check.both("over Unix sockets", function()
+  local path = os.tmpname()
+  os.remove(path)
+  local listener = ok(check.in_job(ba.socket.bind, "unix:" .. path))
+  listener:event(function(s)
+    while true do
+      local sock = s:accept()
+      if not sock then break end
+      sock:event(check.echo, "s")
+    end
+  end, "r")
+  local client, a = check.pair()
+  local b = ok(check.in_job(ba.socket.connect, "unix:" .. path))
+  local outcome = start(a, b)
+  client:write("x")
+  eq(client:read(), "x")
+  client:close()
+  eq(result_of(outcome).b_to_a, 1)
+  listener:close()
+  os.remove(path)
+end)
+
+check.both("sockets that cannot be relayed", function()
+  local a, b = check.pair()
+  local c, d = check.pair()
+  c:close()
+  results({nil, "closed"}, ba.socket.relay(a, c))
+  results({nil, "closed"}, ba.socket.relay(c, a, {detach = true}))
+  results({"exec", true}, a:state())
+  raises("itself", ba.socket.relay, a, a)
+  raises("socket", ba.socket.relay, a)
+  raises("socket", ba.socket.relay, a, {})
+  raises("table expected", ba.socket.relay, a, b, 5)
+  raises("idle", ba.socket.relay, a, b, {idle = "soon"})
+  raises("idle", ba.socket.relay, a, b, {idle = -1})
+  raises("linger", ba.socket.relay, a, b, {linger = {}})
+  raises("on_close", ba.socket.relay, a, b, {detach = true, on_close = 1})
+  raises("detach", ba.socket.relay, a, b, {detach = 1})
+  local unbound = ba.socket.event(function(s) s:disable() end)
+  raises("not connected", ba.socket.relay, a, unbound)
+  unbound:close()
+  local listener = check.listen()
+  raises("not connected", ba.socket.relay, a, listener)
+  listener:close()
+  b:write("x")
+  eq(a:read(), "x", "still usable")
+  a:close()
+  b:close()
+  d:close()
+end)
+
+check.both("a socket that somebody reads is busy", function()
+  local a, b = check.pair()
+  local c, d = check.pair()
+  a:event(function(s) s:read() end, "s")
+  raises("busy", ba.socket.relay, a, c, {detach = true})
+  for _, s in ipairs {a, b, c, d} do s:close() end
+end)
+
+check.both("500 detached tunnels", function()
+  local ends, closed = {}, 0
+  for i = 1, 500 do
+    local client, a, b, server = tunnel()
+    ok(ba.socket.relay(a, b, {detach = true, on_close = function() closed = closed + 1 end}))
+    ends[i] = {client, server}
+  end
+  collectgarbage()
+  for i, pair in ipairs(ends) do pair[1]:write("tunnel " .. i) end
+  for i, pair in ipairs(ends) do
+    local text = "tunnel " .. i
+    eq(check.read(pair[2], #text), text)
+    pair[1]:close()
+    pair[2]:close()
+  end
+  wait(function() return closed == 500 end)
+end)
+
+check.run()

@@ -1,0 +1,182 @@
+-- Life time and collection (ba-api A.4)
+local check = require "check"
+local eq, ok, results, wait = check.eq, check.ok, check.results, check.wait
+
+local function collect() collectgarbage() collectgarbage() end
+
+check.both("a connected cosocket keeps itself", function()
+  local listener, port = check.listen(check.echo)
+  local echoed = 0
+  for _ = 1, 10 do
+    ba.socket.event(function(s)
+      ok(ba.socket.connect("127.0.0.1", port))
+      for i = 1, 5 do
+        s:write("x")
+        s:read()
+        ba.sleep(i)
+      end
+      echoed = echoed + 1
+    end)
+  end
+  wait(function() collect() return echoed == 10 end)
+  listener:close()
+end)
+
+check.both("so do one that connects, one that sleeps, and one that writes to another", function()
+  local accepted
+  local listener, port = check.listen(function(s)
+    accepted = accepted or s
+    s:disable()
+    while s:read() do end
+  end)
+  local target = ba.socket.event(function(s) ok(ba.socket.connect("127.0.0.1", port)) s:read() end)
+  wait(function() return accepted and target:state() == "read" end)
+  local n = 0
+  ba.socket.event(function() ok(ba.socket.connect("127.0.0.1", port)) n = n + 1 end)
+  ba.socket.event(function(s) s:read(30) n = n + 1 end)
+  ba.socket.event(function() ok(target:write(check.bulk("x", 20000000))) n = n + 1 end)
+  collect()
+  wait(function() collect() return n == 2 end)
+  accepted:enable()
+  wait(function() collect() return n == 3 end)
+  target:close()
+  listener:close()
+end)
+
+check.job("a listener with a coroutine, and a connected \"r\" socket", function()
+  local port, served
+  do
+    local listener = ok(ba.socket.bind(0, {intf = "127.0.0.1"}))
+    port = select(2, listener:sockname())
+    listener:event(function(s)
+      while true do
+        local sock = s:accept()
+        if not sock then break end
+        sock:event(function(t)
+          local data = t:read()
+          if data == "stop" then s:close() else t:write(data) end
+          served = data
+        end, "r")
+      end
+    end, "r")
+  end
+  for _ = 1, 3 do
+    collect()
+    local sock = ok(ba.socket.connect("127.0.0.1", port))
+    collect()
+    sock:write("x")
+    eq(sock:read(), "x")
+  end
+  ok(ba.socket.connect("127.0.0.1", port)):write("stop")
+  wait(function() collect() return served == "stop" end)
+end)
+
+check.both("a disabled connected cosocket that nobody holds is closed", function()
+  local gone
+  local listener, port = check.listen(function(s) s:disable() gone = "code ran after collection" end)
+  local client
+  ba.socket.event(function(s)
+    ok(ba.socket.connect("127.0.0.1", port))
+    client = table.pack(s:read())
+  end)
+  wait(function() collect() return client end)
+  results({nil, "socketclosed"}, table.unpack(client, 1, client.n))
+  eq(gone, nil)
+  listener:close()
+end)
+
+check.both("one that somebody holds stays", function()
+  local held
+  local listener, port = check.listen(function(s) held = s s:write(s:disable()) end)
+  local client
+  ba.socket.event(function(s)
+    ok(ba.socket.connect("127.0.0.1", port))
+    client = s:read()
+  end)
+  wait(function() return held and held:state() == "disabled" end)
+  for _ = 1, 5 do collect() end
+  held:enable("still here")
+  wait(function() return client end)
+  eq(client, "still here")
+  listener:close()
+end)
+
+check.both("and becomes live again when it is enabled", function()
+  local held, got
+  local listener, port = check.listen(function(s)
+    held = s
+    s:disable()
+    got = s:read()
+  end)
+  local sock = check.in_job(ba.socket.connect, "127.0.0.1", port)
+  wait(function() return held and held:state() == "disabled" end)
+  held:enable()
+  held = nil
+  for _ = 1, 5 do collect() end
+  sock:write("x")
+  wait(function() return got end)
+  sock:close()
+  listener:close()
+end)
+
+check.both("an unconnected disabled cosocket that nobody holds goes silently", function()
+  local weak, ran = setmetatable({}, {__mode = "k"}), false
+  weak[ba.socket.event(function(s) s:disable() ran = true end)] = true
+  wait(function() collect() return next(weak) == nil end)
+  eq(ran, false)
+end)
+
+check.job("a blocking socket that nobody holds is closed", function()
+  local closed
+  local listener, port = check.listen(function(s) closed = table.pack(s:read()) end)
+  do
+    ok(ba.socket.connect("127.0.0.1", port))
+  end
+  wait(function() collect() return closed end)
+  results({nil, "socketclosed"}, table.unpack(closed, 1, closed.n))
+  listener:close()
+end)
+
+check.job("finalizers may close and enable", function()
+  local got, ended = nil, nil
+  local s = ba.socket.event(function(s) got = s:disable() ended = true end)
+  local a, b = check.pair()
+  setmetatable({}, {__gc = function()
+    s:enable("from a finalizer")
+    a:close()
+  end})
+  wait(function() collect() return ended end)
+  eq(got, "from a finalizer")
+  results({nil, "socketclosed"}, b:read())
+  b:close()
+end)
+
+check.job("calls that wait are refused in a finalizer", function()
+  local ok1, err1, done
+  local a, b = check.pair()
+  setmetatable({}, {__gc = function()
+    ok1, err1 = pcall(a.read, a)
+    done = true
+  end})
+  wait(function() collect() return done end)
+  eq(ok1, false)
+  ok(tostring(err1):find "finalizer", err1)
+  a:close()
+  b:close()
+end)
+
+check.job("an idle process collects by itself", function()
+  local closed
+  local listener, port = check.listen(function(s) s:disable() end)
+  ba.socket.event(function(s)
+    ok(ba.socket.connect("127.0.0.1", port))
+    closed = table.pack(s:read())
+  end)
+  -- Nothing but this one wait: no activity that would hide an abandoned connection for ever.
+  local start = ba.clock()
+  while not closed and ba.clock() - start < 10000 do ba.sleep(2500) end
+  ok(closed, "the abandoned connection stayed open")
+  listener:close()
+end)
+
+check.run()
