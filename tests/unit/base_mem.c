@@ -103,7 +103,25 @@ static void test_resize_sized(void **state)
     assert_null(cs_resize_sized(NULL, 0, 0));
 }
 
+static void test_aligned(void **state)
+{
+    (void)state;
+    for (size_t alignment = 64; alignment <= 65536; alignment *= 4) {
+        uint8_t *p = cs_alloc_aligned(alignment, 2 * alignment);
+
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % alignment, 0);
+        memset(p, 0xff, 2 * alignment);
+        cs_free(p);
+    }
+}
+
 #ifdef CS_FAULTS
+
+static void *call_aligned(void)
+{
+    return cs_alloc_aligned(64, 64);
+}
 
 static void *call_alloc(void)
 {
@@ -137,8 +155,8 @@ static void *call_resize_sized(void)
 
 static void test_fail_each(void **state)
 {
-    void *(*const calls[])(void) = {call_alloc,  call_zalloc,  call_realloc,
-                                    call_strdup, call_strndup, call_resize_sized};
+    void *(*const calls[])(void) = {call_alloc,   call_zalloc,       call_realloc, call_strdup,
+                                    call_strndup, call_resize_sized, call_aligned};
 
     (void)state;
     for (size_t i = 0; i < CS_ARRAY_LEN(calls); i++) {
@@ -223,6 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc),      cmocka_unit_test(test_resize),
         cmocka_unit_test(test_copies),     cmocka_unit_test(test_resize_sized),
+        cmocka_unit_test(test_aligned),
 #ifdef CS_FAULTS
         cmocka_unit_test(test_fail_each),  cmocka_unit_test(test_fail_keeps_old),
         cmocka_unit_test(test_fail_third), cmocka_unit_test(test_fail_is_per_thread),
