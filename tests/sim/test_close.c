@@ -207,6 +207,17 @@ static bool act(struct user *u)
     return here;
 }
 
+/* Any user, or NULL. */
+static struct user *draw_user(void)
+{
+    unsigned n = 0;
+    struct user *found = NULL;
+    for (struct user *u = users; u; u = u->next) {
+        found = sim_below(++n) == 0 ? u : found;
+    }
+    return found;
+}
+
 /* ---- events ---- */
 
 static void check_event(const struct user *u, const struct cs_stream *s)
@@ -219,7 +230,8 @@ static void check_event(const struct user *u, const struct cs_stream *s)
 /* Sometimes a user acts from inside an event. */
 static void maybe_act(struct user *u)
 {
-    while (sim_chance(300) && act(u)) {
+    unsigned more = u->calls > 0 ? 0 : 300;
+    while (sim_chance(more) && act(u)) {
     }
 }
 
@@ -257,6 +269,16 @@ static void on_closed(void *user, struct cs_stream *s)
     SIM_CHECK(u->stream == s && u->calls == 0);
     SIM_CHECK(u->closing || ending);
     user_free(u);
+    /* The last event of one is where a user turns to another. */
+    u = draw_user();
+    if (u && sim_chance(300)) {
+        maybe_act(u);
+    } else if (u && !gentle && sim_chance(100)) {
+        u->calls++;
+        call_write(u);
+        call_close(u, CS_CLOSE_ABORT);
+        u->calls--;
+    }
 }
 
 static const struct cs_stream_user stream_user = {on_input, on_room, on_eof, on_closed};
@@ -364,21 +386,11 @@ static void close_users(void)
 static bool script_phase(void *arg)
 {
     (void)arg;
-    unsigned n = 0;
     if (close_now) {
         close_users();
     }
-    for (struct user *u = users; u; u = u->next) {
-        n++;
-    }
-    for (unsigned i = 0; i < 3 && n > 0; i++) {
-        struct user *u = users;
-        for (uint64_t k = sim_below(n); k > 0; k--) {
-            u = u->next;
-        }
-        if (!act(u)) {
-            n--;
-        }
+    for (unsigned i = 0; i < 3 && users; i++) {
+        act(draw_user());
     }
     return users && sim_chance(300);
 }
