@@ -179,6 +179,16 @@ static void tick_ended(struct cs_task *task, int err)
     tick_over(t, again);
 }
 
+/* The task's `leave` between two ticks, and before the first: it is killed with the VM, or was
+ * woken by its stop. */
+static void task_killed(struct cs_task *task)
+{
+    struct timer *t = task->starter;
+
+    t->task = NULL;
+    t->yielded = false;
+}
+
 /* Lua: (timer's address). The parked coroutine is kept by its timer alone, so that both can be
  * collected when the script has lost the timer. */
 static int loosen(lua_State *L)
@@ -211,6 +221,7 @@ static void tick_yielded(struct cs_task *task)
 
     lua_pop(task->co, task->args);
     task->args = 0;
+    task->leave = task_killed;
     t->yielded = true;
     if (t->vm->state == CS_VM_STOPPING || (!again && !t->decided)) { /* it ends for good */
         cs_task_kill(task);
@@ -219,6 +230,29 @@ static void tick_yielded(struct cs_task *task)
         lua_pop(t->vm->L, 1); /* out of memory: the coroutine lives until the timer is collected */
     }
     tick_over(t, again);
+}
+
+void cs_timers_stop(struct cs_vm *vm)
+{
+    struct cs_list waiting, *l;
+
+    cs_list_init(&waiting); /* apart, because what a coroutine has to close may change vm->tasks */
+    cs_list_each(it, next, &vm->tasks) {
+        struct cs_task *task = cs_container_of(it, struct cs_task, all);
+
+        if (task->leave == task_killed) {
+            cs_list_append(&waiting, &task->node);
+        }
+    }
+    while ((l = cs_list_first(&waiting)) != NULL) {
+        struct cs_task *task = cs_container_of(l, struct cs_task, node);
+        struct timer *t = task->starter;
+
+        cs_task_kill(task);
+        drop_task(t);
+        stop(t);
+        unpin(t);
+    }
 }
 
 /* ---- a tick ---- */
@@ -232,6 +266,7 @@ static void CS_RAISES make_task(lua_State *L, struct timer *t)
     t->task->starter = t;
     t->task->ended = tick_ended;
     t->task->yielded = tick_yielded;
+    t->task->leave = task_killed;
 }
 
 /* now: inside the caller's slice, else in the script phase. */
@@ -246,6 +281,7 @@ static void CS_RAISES begin_tick(lua_State *L, struct timer *t, bool now)
     t->ticking = true;
     t->decided = false;
     t->due = false;
+    t->task->leave = NULL;
     if (now) {
         cs_task_run_now(L, t->task, 0);
     } else if (t->task->state == CS_TASK_PARKED) {
@@ -418,7 +454,7 @@ static int timer_cancel(lua_State *L)
 }
 
 /* Not during a tick (it is pinned then), so a task that is left has not begun, or is parked between
- * two ticks. In a VM that is being closed all tasks are gone already. */
+ * two ticks; unless the VM is being closed: then the task of a tick is gone. */
 static int timer_gc(lua_State *L)
 {
     struct timer *t = check_timer(L);
@@ -427,7 +463,7 @@ static int timer_gc(lua_State *L)
         return 0; /* called by the script, out of turn */
     }
     stop(t);
-    if (t->task && t->vm->state != CS_VM_STOPPING) {
+    if (t->task && !t->ticking) {
         if (t->task->collectable) {
             cs_task_discard(t->task);
         } else {

@@ -178,7 +178,9 @@ local run_next
 local function over(test, ok, err)
   test.watchdog:cancel()
   if not ok then failures = failures + 1 end
-  print((ok and "ok" or "not ok") .. " " .. test.name .. (ok and "" or "\n# " .. tostring(err):gsub("\n", "\n# ")))
+  local ms = ba.clock() - test.began
+  local slow = ms > 1000 and (" # %d ms"):format(ms) or ""
+  print((ok and "ok " or "not ok ") .. test.name .. slow .. (ok and "" or "\n# " .. tostring(err):gsub("\n", "\n# ")))
   ba.thread.run(run_next)
 end
 
@@ -193,7 +195,7 @@ function run_next()
   index = index + 1
   local test = tests[index]
   if not test then return finish() end
-  current = test
+  current, test.began = test, ba.clock()
   test.watchdog = ba.timer(expired)
   test.watchdog:set(DEADLINE, true)
   local function body(...) over(test, xpcall(test.f, debug.traceback, ...)) end
