@@ -182,6 +182,7 @@ class PortTest(harness.Case):
             f'service "web" {{ script = "proxy.lua", listen = {{"127.0.0.1:{taken.port}"}}, '
             f'upstreams = {{"127.0.0.1:{taken.port}"}} }}')])
         d.exit_status = 1
+        d.expect(rf"\b{taken.port}\b")
         self.assertEqual(d.wait_exit(10), 1, d.log())
         self.assertRegex(d.log(), rf"{taken.port}.*(?i:in use)")
 
