@@ -25,7 +25,8 @@
 struct sim_case {
     const char *name;
     void (*run)(void); /* one world from its first ring to its last; called once a seed */
-    unsigned runs;     /* seeds, unless SIM_RUNS says otherwise: for about a second with ASan */
+    unsigned runs;     /* seeds, unless SIM_RUNS says otherwise: for about a second with ASan.
+                          0: only when named, because it shows what is not cured yet */
 };
 
 /* main() of a simulation test: runs every case, or those named by argv. */

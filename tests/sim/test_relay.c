@@ -322,6 +322,33 @@ static void run_back_pressure(void)
     teardown();
 }
 
+/* A slow reader is not a silent one: while bytes go out, neither quiet time has come. Here the
+ * client has ended its side and the origin reads for longer than both limits before it answers. */
+static void run_slow_reader(void)
+{
+    sim_knobs()->sndbuf = sim_knobs()->rcvbuf = 512;
+    setup();
+    links_n = 1;
+    options.linger_ms = 5000;
+    options.idle_ms = 6000;
+    cell.net.config.out_high = 16384;
+    cell.net.config.out_low = 1024;
+    start(0, SIM_FLOW_POLITE, SIM_FLOW_REPLY);
+    struct sim_tunnel *t = &links[0].far;
+    t->client.out_size = t->up_size = 14000;
+    t->client.slow_pm = 0;
+    t->down_size = 100;
+    sim_set_done(all_done);
+    while (!all_done()) {
+        t->origin.slow_pm = 500; /* some KB a second, never silent for long */
+        t->origin.pause_ms = 500;
+        sim_cell_turn(&cell, -1);
+    }
+    sim_tunnel_check_complete(t);
+    SIM_CHECK(links[0].done && links[0].result.err == 0);
+    teardown();
+}
+
 /* An end that does not read keeps at most half of the receive buffers: the others go on. */
 static void run_fair(void)
 {
@@ -400,10 +427,15 @@ static void run_faults(void)
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"polite", run_polite, 60},  {"rough", run_rough, 100},
-        {"idle", run_idle, 50},      {"linger", run_linger, 50},
-        {"fair", run_fair, 40},      {"stop", run_stop, 200},
-        {"faults", run_faults, 300}, {"back_pressure", run_back_pressure, 40},
+        {"polite", run_polite, 60},
+        {"rough", run_rough, 100},
+        {"idle", run_idle, 50},
+        {"linger", run_linger, 50},
+        {"slow_reader", run_slow_reader, 0},
+        {"fair", run_fair, 40},
+        {"stop", run_stop, 200},
+        {"faults", run_faults, 300},
+        {"back_pressure", run_back_pressure, 40},
     };
     return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
 }
