@@ -53,7 +53,8 @@ int cs_push_error_as(lua_State *L, const char *string, int err)
     lua_pushstring(L, string);
     if (err < 0 && err > -4096) { /* one of the system's */
         lua_pushstring(L, cs_err_name(err));
-        return 3;
+        lua_pushstring(L, cs_err_text(err));
+        return 4;
     }
     return 2;
 }

@@ -22,7 +22,7 @@ CS_RAISES void cs_bind_trace(lua_State *L);     /* trace, tracep, print to the l
 /* The string of the B.8 table for a code of err.h: "timeout", "socketclosed" ... */
 const char *cs_error_string(int err);
 
-/* Pushes nil, string [, "ECONNREFUSED"]: the third value names the system's error where there is one.
+/* Pushes nil, string [, "ECONNREFUSED", "connection refused"]: the system's error where there is one.
  * Returns the number of values. */
 int cs_push_error(lua_State *L, int err);
 int cs_push_error_as(lua_State *L, const char *string, int err);

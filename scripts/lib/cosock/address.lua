@@ -50,8 +50,8 @@ function address.listen(addresses, accepted)
   if type(addresses) ~= "table" then addresses = {addresses} end
   if not addresses[1] then error("no address to listen on", 2) end
   for _, text in ipairs(addresses) do
-    local listener, err, code = address.bind(text)
-    if not listener then error(("cannot listen on %s: %s"):format(text, code or err), 2) end
+    local listener, err, _, reason = address.bind(text)
+    if not listener then error(("cannot listen on %s: %s"):format(text, reason or err), 2) end
     listener:event(accept, "r")
   end
 end
