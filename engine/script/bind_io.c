@@ -475,13 +475,15 @@ void cs_push_io(lua_State *L, const char *dir)
     new_io(L, dir ? dir : "");
 }
 
-/* ba.openio(name): the data folder, under the names that scripts use for it; nil for others. */
+/* ba.openio(name): the data folder, under the names that scripts use for it; nil for others. Script
+ * mode has none: there it is the current folder. */
 static int ba_openio(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1);
+    const struct cs_vm *vm = cs_vm_of(L);
 
     if (strcmp(name, "disk") == 0 || strcmp(name, "home") == 0) {
-        cs_push_io(L, cs_vm_of(L)->data_dir);
+        cs_push_io(L, vm->script_mode ? "." : vm->data_dir);
     } else {
         luaL_pushfail(L);
     }
