@@ -16,6 +16,7 @@
 -- group = nil                  -- run as this group; nil: the user's own (restart)
 -- control_socket = "/run/cosockd/control.sock" -- where cosockctl finds the daemon; "": nowhere (restart)
 -- stop_timeout = "30s"         -- after SIGTERM: connections may go on for so long; "never": cut none
+-- reload_drain_timeout = "never" -- after a reload: connections of the old scripts may go on for so long
 
 ---- the log
 

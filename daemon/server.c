@@ -207,6 +207,7 @@ static void on_time(struct csd_server *s)
     } else if (s->phase == CSD_STOPPING && now >= s->deadline) {
         csd_server_leave_behind(s);
     }
+    csd_generations_expire(s, now);
     tick(s, now);
     watchdog(s, now);
 }

@@ -15,6 +15,7 @@
 #include "daemon/logging.h"
 #include "daemon/server_state.h"
 #include "daemon/systemd.h"
+#include "daemon/units.h"
 
 #define WHY_MAX 512
 
@@ -29,6 +30,7 @@ struct csd_generation *csd_generation_new(struct csd_server *s, struct csd_confi
         return NULL;
     }
     g->number = ++s->numbers;
+    g->end_ms = UINT64_MAX;
     g->config = config;
     return g;
 }
@@ -76,6 +78,18 @@ void csd_generations_prune(struct csd_server *s)
         cs_log(CS_LOG_NOTICE, "generation ended generation=%u", g->number);
         *link = g->next;
         csd_generation_free(g);
+    }
+}
+
+void csd_generations_expire(struct csd_server *s, uint64_t now)
+{
+    for (struct csd_generation *g = s->generations; g; g = g->next) {
+        if (now >= g->end_ms) {
+            cs_log(CS_LOG_WARN, "generation cut generation=%u reason=\"reload_drain_timeout\"",
+                   g->number);
+            g->end_ms = UINT64_MAX;
+            csd_worker_end_old(s->worker, g->number);
+        }
     }
 }
 
@@ -214,6 +228,9 @@ static void reload_committed(struct csd_server *s)
     char text[128];
 
     s->loading = NULL;
+    if (g->config->settings.reload_drain_timeout != CSD_NEVER) {
+        s->generations->end_ms = cs_clock_ms() + g->config->settings.reload_drain_timeout;
+    }
     g->next = s->generations;
     s->generations = g;
     csd_config_unref(s->config);

@@ -21,6 +21,7 @@ enum csd_phase { CSD_STARTING, CSD_RUNNING, CSD_DRAINING, CSD_STOPPING, CSD_ENDE
 struct csd_generation {
     struct csd_generation *next;
     unsigned number;
+    uint64_t end_ms; /* when what is left of it is cut; UINT64_MAX: never, or done */
     struct csd_config *config;
 };
 
@@ -81,6 +82,9 @@ void csd_generation_free(struct csd_generation *g); /* accepts NULL */
 
 /* Drops configurations whose generation has ended, as far as s->cell_status tells. */
 void csd_generations_prune(struct csd_server *s);
+
+/* Cuts what has outlived reload_drain_timeout. */
+void csd_generations_expire(struct csd_server *s, uint64_t now);
 
 /* Number of the current one, 0 while there is none. */
 unsigned csd_generation_current(const struct csd_server *s);

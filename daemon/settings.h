@@ -17,7 +17,7 @@ struct csd_settings {
     char *log_file;
     bool log_connections;
     char *control_socket; /* "": none */
-    uint64_t stop_timeout;
+    uint64_t stop_timeout, reload_drain_timeout;
     char *script_dir, *library_dir, *data_dir;
     uint64_t lua_memory;
     uint64_t cpu_budget;

@@ -33,7 +33,7 @@ struct csd_worker {
     bool gone; /* the cell is being destroyed: no more waking */
     unsigned commands;
     const struct cs_program *program;
-    unsigned generation;
+    unsigned generation, end_up_to;
     struct csd_answers answers;
 
     /* The worker thread's own. */
@@ -122,13 +122,14 @@ static void run_commands(void *arg)
 {
     struct csd_worker *w = arg;
     const struct cs_program *program;
-    unsigned commands, generation;
+    unsigned commands, generation, end_up_to;
 
     pthread_mutex_lock(&w->lock);
     commands = w->commands;
     w->commands = 0;
     program = w->program;
     generation = w->generation;
+    end_up_to = w->end_up_to;
     pthread_mutex_unlock(&w->lock);
 
     if (commands & CSD_LOAD) {
@@ -140,6 +141,9 @@ static void run_commands(void *arg)
     }
     if (commands & CSD_ROLLBACK) {
         cs_cell_rollback(w->cell);
+    }
+    if (commands & CSD_END_OLD) {
+        cs_cell_end_draining(w->cell, end_up_to);
     }
     if ((commands & CSD_DRAIN) && !w->draining && !w->stopping) {
         w->draining = true;
@@ -348,6 +352,14 @@ void csd_worker_load(struct csd_worker *w, const struct cs_program *program, uns
     w->program = program;
     w->generation = generation;
     send_locked(w, CSD_LOAD);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void csd_worker_end_old(struct csd_worker *w, unsigned generation)
+{
+    pthread_mutex_lock(&w->lock);
+    w->end_up_to = generation;
+    send_locked(w, CSD_END_OLD);
     pthread_mutex_unlock(&w->lock);
 }
 

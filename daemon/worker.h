@@ -23,6 +23,7 @@ enum csd_command {
     CSD_STOP = 1 << 4,     /* answered by CSD_FINISHED, once nothing is left */
     CSD_STATUS = 1 << 5,   /* answered by CSD_STATUS_READY */
     CSD_PING = 1 << 6,     /* answered by CSD_PONG: the loop turns */
+    CSD_END_OLD = 1 << 7,  /* by csd_worker_end_old; no answer */
 };
 
 enum csd_answer {
@@ -58,11 +59,14 @@ void csd_worker_destroy(struct csd_worker *w);
 /* For poll(2): readable when there are answers. */
 int csd_worker_fd(const struct csd_worker *w);
 
-/* Bits of enum csd_command, except CSD_LOAD. */
+/* Bits of enum csd_command, except CSD_LOAD and CSD_END_OLD. */
 void csd_worker_send(struct csd_worker *w, unsigned commands);
 
 /* program must stay until its generation is gone. */
 void csd_worker_load(struct csd_worker *w, const struct cs_program *program, unsigned generation);
+
+/* Ends draining generations up to this number. */
+void csd_worker_end_old(struct csd_worker *w, unsigned generation);
 
 /* False: the wake-up found no memory; try again soon. */
 bool csd_worker_wake(struct csd_worker *w);

@@ -255,6 +255,17 @@ static void stop_by(struct cs_timer *t)
     cs_timer_set(cs_loop_wheel(c->loop), t, cs_loop_now(c->loop) + wait_ms);
 }
 
+void cs_cell_end_draining(struct cs_cell *c, unsigned generation)
+{
+    cs_list_each(l, next, &c->draining)
+    {
+        struct generation *g = cs_container_of(l, struct generation, node);
+        if (g->vm->state == CS_VM_DRAINING && g->vm->generation <= generation) {
+            generation_stop(c, g);
+        }
+    }
+}
+
 void cs_cell_drain(struct cs_cell *c)
 {
     cs_registry_stop(c->registry);

@@ -70,6 +70,10 @@ CS_MUST_CHECK int cs_cell_load(struct cs_cell *c, const struct cs_program *progr
 void cs_cell_commit(struct cs_cell *c);
 void cs_cell_rollback(struct cs_cell *c);
 
+/* Ends what is left of draining generations with this number or a lower one, as cs_cell_stop would:
+ * reload_drain_timeout. */
+void cs_cell_end_draining(struct cs_cell *c, unsigned generation);
+
 /* Stops accepting; connections go on. */
 void cs_cell_drain(struct cs_cell *c);
 

@@ -507,6 +507,15 @@ class ControlTest(CliCase):
         d.wait_log("lua_memory has changed, which takes a restart")
         self.assertNotIn("log_level has changed", d.log())
 
+    def test_reload_drain_timeout(self):
+        d = self.start('reload_drain_timeout = "300ms"')
+        s = self.open_echo()
+        self.assert_status(self.control("reload", "--wait"), 0)
+        self.assertTrue(harness.ended(s))
+        d.wait_log("generation cut generation=1")
+        d.wait_log("generation ended generation=1")
+        self.open_echo().close()
+
     def test_many_at_once(self):
         """Each of them learns the result of a reload that began after it had asked."""
         d = self.start()
