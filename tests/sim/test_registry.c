@@ -1,6 +1,7 @@
 /*
- * test_registry - reloads: generations bind addresses, are committed or rolled back, at random times and
- * while clients connect. An address that every generation has never loses or refuses a client.
+ * test_registry - reloads: generations bind addresses, are committed or rolled back, at random
+ * times and while clients connect. An address that every generation has never loses or refuses a
+ * client.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -377,6 +377,29 @@ static void run_fair(void)
     teardown();
 }
 
+/* A side that is paused, with input nobody reads, is reset: the relay hears of it at once. */
+static void run_watch(void)
+{
+    sim_knobs()->sndbuf = sim_knobs()->rcvbuf = 1024;
+    setup();
+    links_n = 1;
+    sim_tunnel_start(&links[0].far, 0, &addr, SIM_FLOW_DEAF, SIM_FLOW_STUCK, 2000);
+    struct sim_tunnel *t = &links[0].far;
+    t->client.out_size = t->up_size = 300000;
+    for (uint64_t until_ms = sim_now_ms() + 20000; sim_now_ms() < until_ms;) {
+        sim_cell_turn(&cell, 1000);
+    }
+    SIM_CHECK(t->client.sent < t->up_size && links[0].relaying);
+    sim_flow_stop(&t->client);
+    uint64_t reset_ms = sim_now_ms();
+    while (!links[0].done) {
+        SIM_CHECK(sim_now_ms() <= reset_ms + 1000);
+        sim_cell_turn(&cell, 10);
+    }
+    SIM_CHECK(links[0].result.first == CS_RELAY_A && links[0].result.err < 0);
+    teardown();
+}
+
 /* Stopped at any time, in both ways, once or twice, with or without somebody to tell. */
 static void run_stop(void)
 {
@@ -433,6 +456,7 @@ int main(int argc, char **argv)
         {"linger", run_linger, 50},
         {"slow_reader", run_slow_reader, 0},
         {"fair", run_fair, 40},
+        {"watch", run_watch, 50},
         {"stop", run_stop, 200},
         {"faults", run_faults, 300},
         {"back_pressure", run_back_pressure, 40},
