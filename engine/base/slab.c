@@ -6,7 +6,8 @@
  *
  * Pages behind the last object ever used stay untouched. Blocks with a free object stand in one of
  * a few lists by how full they are; allocation takes from the fullest, so the emptiest ones drain.
- * One empty block is kept, of whatever size, the others are given back.
+ * One empty block of each size is kept until cs_slab_trim, so that a single object coming and going
+ * does not allocate a block every time; the others are given back.
  *
  * The size that the owner names tells where an object lies: in a block, or with mem.h. The
  * exceptions are strays, objects that should have moved when they shrank and could not. There are
@@ -52,7 +53,7 @@ _Static_assert(sizeof(struct block) % SLAB_STEP == 0, "objects are aligned as ma
 struct cs_slab {
     struct cs_list blocks;
     size_t count;       /* of blocks */
-    struct block *kept; /* the empty one, or NULL */
+    struct block *kept[SLAB_CLASSES]; /* an empty one of that size, or NULL */
     size_t strays;      /* objects that lie elsewhere than their size says */
     struct cs_list bins[SLAB_CLASSES][SLAB_BINS];
 };
@@ -68,9 +69,9 @@ static inline size_t slab_round(size_t size)
     return (size + SLAB_STEP - 1) & ~(size_t)(SLAB_STEP - 1);
 }
 
-static inline struct cs_list *slab_bins(struct cs_slab *s, size_t size)
+static inline size_t slab_class(size_t size)
 {
-    return s->bins[(slab_round(size) - SLAB_SIZE_ABOVE) / SLAB_STEP - 1];
+    return (slab_round(size) - SLAB_SIZE_ABOVE) / SLAB_STEP - 1;
 }
 
 static inline struct block *slab_block_of(const void *ptr)
@@ -114,13 +115,23 @@ void cs_slab_destroy(struct cs_slab *s)
     cs_free(s);
 }
 
-/* The empty block kept, or a new one; the caller formats it. */
-static struct block *slab_block_get(struct cs_slab *s)
+void cs_slab_trim(struct cs_slab *s)
 {
-    struct block *b = s->kept;
+    for (size_t class = 0; class < SLAB_CLASSES; class ++) {
+        if (s->kept[class] != NULL) {
+            slab_block_free(s, s->kept[class]);
+            s->kept[class] = NULL;
+        }
+    }
+}
+
+/* The empty block kept for this size, or a new one; the caller formats it. */
+static struct block *slab_block_get(struct cs_slab *s, size_t size)
+{
+    struct block *b = s->kept[slab_class(size)];
 
     if (b != NULL) {
-        s->kept = NULL;
+        s->kept[slab_class(size)] = NULL;
         return b;
     }
     b = cs_alloc_aligned(SLAB_BLOCK_BYTES, SLAB_BLOCK_BYTES);
@@ -148,7 +159,7 @@ static void slab_block_format(struct block *b, size_t size)
 /* The fullest block with a free object of this size, or an empty one. */
 static struct block *slab_block_choose(struct cs_slab *s, size_t size)
 {
-    struct cs_list *bins = slab_bins(s, size);
+    struct cs_list *bins = s->bins[slab_class(size)];
     struct block *b;
 
     for (unsigned i = SLAB_BINS; i-- > 0;) {
@@ -158,7 +169,7 @@ static struct block *slab_block_choose(struct cs_slab *s, size_t size)
             return cs_container_of(node, struct block, node);
         }
     }
-    b = slab_block_get(s);
+    b = slab_block_get(s, size);
     if (b != NULL) {
         slab_block_format(b, size);
     }
@@ -175,7 +186,7 @@ static void slab_classify(struct cs_slab *s, struct block *b, uint32_t live_befo
         cs_list_remove(&b->node);
     } else if (bin != before || cs_list_empty(&b->node)) {
         cs_list_remove(&b->node);
-        cs_list_append(&slab_bins(s, b->size)[bin], &b->node);
+        cs_list_append(&s->bins[slab_class(b->size)][bin], &b->node);
     }
 }
 
@@ -218,9 +229,9 @@ static void slab_give(struct cs_slab *s, void *obj)
     b->live--;
     if (b->live > 0) {
         slab_classify(s, b, b->live + 1);
-    } else if (s->kept == NULL) {
+    } else if (s->kept[slab_class(b->size)] == NULL) {
         cs_list_remove(&b->node);
-        s->kept = b;
+        s->kept[slab_class(b->size)] = b;
     } else {
         slab_block_free(s, b);
     }

@@ -25,7 +25,10 @@ void cs_slab_destroy(struct cs_slab *s);
  * it is, so shrinking fails only where cs_resize_sized fails to shrink. */
 void *cs_slab_resize(struct cs_slab *s, void *ptr, size_t old_size, size_t new_size);
 
-/* Blocks of 64 KiB held, the empty one in reserve among them. */
+/* Gives the empty blocks that were kept back. */
+void cs_slab_trim(struct cs_slab *s);
+
+/* Blocks of 64 KiB held, the empty ones in reserve among them. */
 size_t cs_slab_blocks(const struct cs_slab *s);
 
 #endif

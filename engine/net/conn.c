@@ -35,7 +35,7 @@ struct cs_conn {
     struct cs_stream stream;
     struct cs_net *net;
     cs_fd fd;
-    int why; /* reason given to close */
+    uint32_t discarded; /* bytes thrown away while closing */
     union {
         struct cs_chain out; /* given to write, not yet taken by the kernel */
         struct dialling dialling;
@@ -51,9 +51,9 @@ struct cs_conn {
     sa_family_t peer_family; /* 0: unknown */
     uint32_t start_s;        /* seconds of the loop's clock */
     uint32_t peer_scope;     /* of a link-local address */
-    uint32_t discarded;      /* bytes thrown away while closing */
-    enum state state : 8;
-    uint8_t streak;           /* reads in a row that speak for the other buffer group */
+    int16_t why;             /* reason given to close: a code of err.h */
+    enum state state : 3;
+    unsigned streak : 3;      /* reads in a row that speak for the other buffer group */
     bool want : 1;            /* resumed */
     bool bulk : 1;            /* reads into the large buffers */
     bool dirty : 1, lent : 1, starved : 1; /* in that list of net */
@@ -277,7 +277,7 @@ static void read_off(struct cs_conn *c)
 static void choose_group(struct cs_conn *c, size_t len, size_t full)
 {
     bool other = c->bulk ? len < full : len >= full;
-    c->streak = (uint8_t)(other ? c->streak + 1 : 0);
+    c->streak = other ? (c->streak + 1u) & 7u : 0;
     if (c->streak >= (c->bulk ? SMALL_AFTER : BULK_AFTER)) {
         c->bulk = !c->bulk;
         c->streak = 0;
@@ -680,7 +680,7 @@ static void conn_close(struct cs_stream *s, enum cs_close_how how, int why)
         return;
     }
     if (c->state <= OPEN) {
-        c->why = why;
+        c->why = (int16_t)why;
     }
     if (c->state == OPEN) {
         close_open(c, how);

@@ -37,6 +37,7 @@ struct cs_loop {
     struct cs_wheel *wheel;
     uint64_t now_ms;
     bool busy; /* something has more to do: the next turn does not sleep */
+    bool ending; /* being destroyed: what is posted is not run any more */
     struct phase phases[CS_PHASE_COUNT];
     struct inbox inbox;
     struct cs_loop_stats stats;
@@ -66,7 +67,7 @@ static void inbox_woken(struct cs_op *op, const struct cs_event *ev)
 {
     struct cs_loop *l = cs_container_of(op, struct cs_loop, inbox.wake);
     uint64_t count;
-    if (ev->res == -ECANCELED) {
+    if (ev->res == -ECANCELED || l->ending) {
         return;
     }
     if (read(l->inbox.wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN) {
@@ -184,6 +185,7 @@ void cs_loop_destroy(struct cs_loop *l)
     if (!l) {
         return;
     }
+    l->ending = true;
     cs_ring_cancel(l->ring, &l->inbox.wake);
     while (l->inbox.wake.armed) {
         handle_events(l, cs_ring_wait(l->ring, 1000, l->events, CS_LOOP_EVENTS_MAX));

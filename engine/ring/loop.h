@@ -31,7 +31,7 @@ typedef bool cs_phase_fn(void *arg);
 /* Takes ownership of ring on success. NULL when out of memory. */
 CS_MUST_CHECK struct cs_loop *cs_loop_create(struct cs_ring *ring);
 
-/* Destroys the ring too. Accepts NULL. */
+/* Destroys the ring too. What was posted and has not run never does. Accepts NULL. */
 void cs_loop_destroy(struct cs_loop *l);
 
 struct cs_ring *cs_loop_ring(const struct cs_loop *l);

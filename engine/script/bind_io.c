@@ -233,30 +233,35 @@ static struct dirent *next_entry(DIR *dir)
     return e;
 }
 
-static void close_dir(DIR **dir)
+/* The userdata of an iteration: NULL at its end. */
+struct folder {
+    DIR *dir;
+};
+
+static void close_folder(struct folder *f)
 {
-    if (*dir) {
-        closedir(*dir);
-        *dir = NULL;
+    if (f->dir) {
+        closedir(f->dir);
+        f->dir = NULL;
     }
 }
 
 /* Also __gc and __close. */
-static int dir_close(lua_State *L)
+static int folder_close(lua_State *L)
 {
-    close_dir(luaL_checkudata(L, 1, DIR_TYPE));
+    close_folder(luaL_checkudata(L, 1, DIR_TYPE));
     return 0;
 }
 
 /* Upvalues: the open folder, whether details are wanted. name [, isdir, mtime, size] */
 static int files_next(lua_State *L)
 {
-    DIR **dir = lua_touserdata(L, lua_upvalueindex(1));
-    struct dirent *e = *dir ? next_entry(*dir) : NULL;
+    struct folder *f = lua_touserdata(L, lua_upvalueindex(1));
+    struct dirent *e = f->dir ? next_entry(f->dir) : NULL;
     struct stat st;
 
     if (!e) {
-        close_dir(dir);
+        close_folder(f);
         luaL_pushfail(L);
         return 1;
     }
@@ -264,7 +269,7 @@ static int files_next(lua_State *L)
     if (!lua_toboolean(L, lua_upvalueindex(2))) {
         return 1;
     }
-    if (fstatat(dirfd(*dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+    if (fstatat(dirfd(f->dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
         st = (struct stat){0}; /* removed meanwhile */
     }
     lua_pushboolean(L, S_ISDIR(st.st_mode));
@@ -280,17 +285,17 @@ static int io_files(lua_State *L)
     const char *path = lua_isnoneornil(L, 2) ? "" : check_path(L, 2);
 
     lua_settop(L, 3);
-    DIR **dir = lua_newuserdatauv(L, sizeof(*dir), 0);
+    struct folder *f = lua_newuserdatauv(L, sizeof(*f), 0);
 
-    *dir = NULL;
+    f->dir = NULL;
     luaL_setmetatable(L, DIR_TYPE);
     int fd = path ? open_beneath(io, path, O_RDONLY | O_DIRECTORY, 0) : -EINVAL;
 
     if (fd < 0) {
         return cs_push_io_error(L, fd);
     }
-    *dir = fdopendir(fd);
-    if (!*dir) {
+    f->dir = fdopendir(fd);
+    if (!f->dir) {
         int err = -errno;
 
         close(fd);
@@ -512,7 +517,8 @@ static int ba_mkio(lua_State *L)
 void cs_bind_io(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", io_gc}, {"__tostring", io_tostring}, {NULL, NULL}};
-    static const luaL_Reg dir_meta[] = {{"__gc", dir_close}, {"__close", dir_close}, {NULL, NULL}};
+    static const luaL_Reg dir_meta[] = {
+        {"__gc", folder_close}, {"__close", folder_close}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"open", io_open},     {"loadfile", load_file},
                                        {"dofile", io_dofile}, {"files", io_files},
                                        {"stat", io_stat},     {"mkdir", io_mkdir},

@@ -170,7 +170,8 @@ static int give(struct cs_sock *s, const char *bytes, size_t n)
 static int write_on(lua_State *L, int status, lua_KContext ctx);
 
 /* Gives what there is room for; suspends with the rest, first in the queue once it has begun. */
-static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct payload p, size_t done)
+static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct payload p, size_t done,
+                                bool first)
 {
     while (done < p.len) {
         size_t room = s->stream->err ? p.len : cs_stream_room(s->stream);
@@ -181,12 +182,11 @@ static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct payload 
         if (room == 0) {
             t->waiting = CS_WAIT_WRITE;
             t->user = s;
-            if (done > 0 || s->writing == t) {
+            if (first || done > 0) {
                 cs_list_prepend(&s->writers, &t->node);
             } else {
                 cs_list_append(&s->writers, &t->node);
             }
-            s->writing = s->writing == t ? NULL : s->writing;
             return cs_task_park(L, t, cs_sock_leave, -1, write_on, (lua_KContext)done);
         }
         size_t n = CS_MIN(room, p.len - done);
@@ -205,18 +205,15 @@ static int write_on(lua_State *L, int status, lua_KContext ctx)
 {
     struct cs_sock *s = lua_touserdata(L, 1);
     struct cs_task *t = cs_task_current(L);
-    int n;
+    bool turn = t->wake == 0; /* woken because it is its turn; that ends here */
     (void)status;
+    s->writing = s->writing && !turn;
     if (t->wake < 0 || !s->stream) {
-        n = push_write_error(L, t->wake < 0 ? t->wake : s->end);
-    } else {
-        n = write_some(L, s, check_payload(L), (size_t)ctx);
+        return push_write_error(L, t->wake < 0 ? t->wake : s->end);
     }
-    if (s->writing == t) {
-        s->writing = NULL;
-        if (s->stream && cs_stream_room(s->stream) > 0) {
-            cs_sock_next_writer(s);
-        }
+    int n = write_some(L, s, check_payload(L), (size_t)ctx, turn);
+    if (turn && cs_stream_room(s->stream) > 0) {
+        cs_sock_next_writer(s);
     }
     return n;
 }
@@ -269,7 +266,7 @@ static int sock_write(lua_State *L)
         cs_list_append(&s->writers, &t->node);
         return cs_task_park(L, t, cs_sock_leave, -1, write_on, 0);
     }
-    return write_some(L, s, p, 0);
+    return write_some(L, s, p, 0, false);
 }
 
 /* ---- accept ---- */
@@ -280,8 +277,9 @@ static int accept_on(lua_State *L, int status, lua_KContext ctx)
     struct cs_task *t = cs_task_current(L);
     (void)status;
     (void)ctx;
-    if (!s->bound || (t->wake < 0 && t->wake != CS_ETIMEOUT)) {
-        return cs_push_error(L, s->bound ? t->wake : s->end);
+    bool listening = s->state == CS_SOCK_LISTENING;
+    if (!listening || (t->wake < 0 && t->wake != CS_ETIMEOUT)) {
+        return cs_push_error(L, listening ? t->wake : s->end);
     }
     int64_t look_again_ms = -1;
     if (cs_vm_short(s->vm)) { /* no coroutine could be made for it: clients wait in the backlog */
@@ -571,7 +569,7 @@ static int sock_sockname(lua_State *L)
 {
     struct cs_sock *s = cs_sock_check(L, 1);
     struct cs_addr a;
-    if (s->bound) {
+    if (s->state == CS_SOCK_LISTENING) {
         return push_address(L, cs_bound_addr(s->bound));
     }
     int err = s->stream ? cs_conn_sockname(cs_conn_of(cs_stream_bottom(s->stream)), &a) : CS_ESTATE;
@@ -624,7 +622,7 @@ static int sock_tostring(lua_State *L)
     struct cs_sock *s = cs_sock_check(L, 1);
     char text[CS_ADDR_TEXT_MAX] = "";
     struct cs_addr a;
-    if (s->bound) {
+    if (s->state == CS_SOCK_LISTENING) {
         cs_addr_text(cs_bound_addr(s->bound), text);
     } else if (s->stream &&
                cs_conn_peername(cs_conn_of(cs_stream_bottom(s->stream)), &a) == 0) {

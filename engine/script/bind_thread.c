@@ -55,6 +55,8 @@ static void pool_job_ended(struct cs_task *t, int err)
     pool->jobs--;
 }
 
+static const struct cs_task_hooks pool_job_hooks = {.ended = pool_job_ended};
+
 static int thread_run(lua_State *L)
 {
     struct thread_pool *pool = pool_of(L);
@@ -64,7 +66,7 @@ static int thread_run(lua_State *L)
     check_room(L, pool->jobs);
     struct cs_task *t = cs_task_create(L, CS_TASK_JOB, NULL, 0);
     t->starter = pool;
-    t->ended = pool_job_ended;
+    t->hooks = &pool_job_hooks;
     pool->jobs++;
     cs_task_start(t);
     return 0;
@@ -124,6 +126,8 @@ static void object_job_ended(struct cs_task *t, int err)
     run_next(th);
 }
 
+static const struct cs_task_hooks object_job_hooks = {.ended = object_job_ended};
+
 static int object_run(lua_State *L)
 {
     struct thread *th = luaL_checkudata(L, 1, THREAD_TYPE);
@@ -134,7 +138,7 @@ static int object_run(lua_State *L)
     check_room(L, th->jobs);
     struct cs_task *t = cs_task_create(L, CS_TASK_JOB, NULL, 0);
     t->starter = th;
-    t->ended = object_job_ended;
+    t->hooks = &object_job_hooks;
     th->jobs++;
     set_slot(th, L, 1);
     cs_list_append(&th->waiting, &t->node);

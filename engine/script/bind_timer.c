@@ -232,6 +232,8 @@ static void tick_yielded(struct cs_task *task)
     tick_over(t, again);
 }
 
+static const struct cs_task_hooks tick_hooks = {.ended = tick_ended, .yielded = tick_yielded};
+
 void cs_timers_stop(struct cs_vm *vm)
 {
     struct cs_list waiting, *l;
@@ -264,8 +266,7 @@ static void CS_RAISES make_task(lua_State *L, struct timer *t)
     lua_remove(L, -2);
     t->task = cs_task_create(L, CS_TASK_TIMER, NULL, 0);
     t->task->starter = t;
-    t->task->ended = tick_ended;
-    t->task->yielded = tick_yielded;
+    t->task->hooks = &tick_hooks;
     t->task->leave = task_killed;
 }
 

@@ -167,6 +167,8 @@ static void chunk_ended(struct cs_task *t, int err)
     }
 }
 
+static const struct cs_task_hooks chunk_hooks = {.ended = chunk_ended};
+
 /* Lua: (loading, errors). Runs protected. */
 static int start_part(lua_State *L)
 {
@@ -184,7 +186,7 @@ static int start_part(lua_State *L)
         set_environment(L, load);
     }
     struct cs_task *t = cs_task_create(L, CS_TASK_STARTUP, NULL, push_arguments(L, load));
-    t->ended = chunk_ended;
+    t->hooks = &chunk_hooks;
     t->starter = errors;
     cs_task_start(t);
     return 0;

@@ -22,7 +22,7 @@ void cs_sock_next_writer(struct cs_sock *s)
     }
     struct cs_task *t = cs_container_of(l, struct cs_task, node);
     cs_list_remove(l);
-    s->writing = t;
+    s->writing = true;
     cs_task_wake(t, 0);
 }
 
@@ -131,7 +131,7 @@ struct cs_stream *cs_sock_release(struct cs_sock *s)
     return stream;
 }
 
-static void give_up_handles(struct cs_sock *s, int why)
+static void give_up_handles(struct cs_sock *s, enum cs_sock_state state, int why)
 {
     if (s->stream) {
         struct cs_stream *stream = s->stream;
@@ -140,12 +140,12 @@ static void give_up_handles(struct cs_sock *s, int why)
         cs_stream_detach(stream);
         cs_stream_close(stream, CS_CLOSE_GRACEFUL, why);
     }
-    if (s->bound) {
+    if (state == CS_SOCK_LISTENING && s->bound) {
         struct cs_bound *bound = s->bound;
         s->bound = NULL;
         cs_bound_close(bound);
     }
-    if (s->dial) {
+    if (state == CS_SOCK_CONNECTING && s->dial) {
         struct cs_dial *dial = s->dial;
         s->dial = NULL;
         s->vm->socket_count--;
@@ -158,17 +158,19 @@ void cs_sock_close(struct cs_sock *s, int end, int why)
     if (s->state == CS_SOCK_TERMINATED) {
         return;
     }
-    s->vm->listen_count -= s->state == CS_SOCK_LISTENING;
+    enum cs_sock_state before = s->state;
+    s->vm->listen_count -= before == CS_SOCK_LISTENING;
     s->state = CS_SOCK_TERMINATED;
     s->end = end;
-    give_up_handles(s, why);
+    give_up_handles(s, before, why);
     cs_sock_wake(s, end);
     wake_writers(s, end);
 }
 
 /* ---- its coroutine ---- */
 
-void cs_sock_task_ended(struct cs_task *t, int err)
+/* Closes the socket if it still belongs to its coroutine. */
+static void task_ended(struct cs_task *t, int err)
 {
     struct cs_sock *s = t->sock;
     if (s && s->owner == t) {
@@ -177,11 +179,13 @@ void cs_sock_task_ended(struct cs_task *t, int err)
     }
 }
 
+static const struct cs_task_hooks task_hooks = {.ended = task_ended};
+
 void cs_sock_run(lua_State *L, struct cs_sock *s, enum cs_sock_mode mode, int nargs)
 {
     enum cs_task_kind kind = mode == CS_SOCK_COSOCKET ? CS_TASK_COSOCKET : CS_TASK_ASYNC;
     struct cs_task *t = cs_task_create(L, kind, s, nargs);
-    t->ended = cs_sock_task_ended;
+    t->hooks = &task_hooks;
     s->mode = mode;
     s->owner = t; /* the one before, if any, loses it and must not close it at its end */
     cs_task_run_now(L, t, nargs);

@@ -34,17 +34,19 @@ enum cs_sock_disabled {
 struct cs_sock {
     struct cs_vm *vm;
     struct cs_stream *stream; /* exactly while OPEN */
-    struct cs_bound *bound;   /* exactly while LISTENING */
-    struct cs_dial *dial;     /* exactly while CONNECTING and not held */
+    union {
+        struct cs_bound *bound; /* only while LISTENING */
+        struct cs_dial *dial;   /* only while CONNECTING; NULL while that is held */
+    };
     struct cs_task *owner;    /* its coroutine ("r" or "s"), or NULL */
     struct cs_task *waiter;   /* waits here in read, accept, connect or disable; at most one */
-    struct cs_task *writing;  /* woken from writers, about to go on */
     struct cs_list writers;   /* tasks suspended in write, oldest first */
     uint32_t queuelen;
     int end;                  /* why it is TERMINATED, or why the connect failed */
     enum cs_sock_state state : 8;
     enum cs_sock_mode mode : 8;
     enum cs_sock_disabled disabled : 8;
+    bool writing; /* the oldest of writers has been woken and is about to go on */
     bool latched; /* enable came while the owner was running: its values wait in the user value */
 };
 
@@ -75,9 +77,6 @@ void cs_sock_wake(struct cs_sock *s, int err);
 
 /* Lets the next suspended writer go on when there is room. */
 void cs_sock_next_writer(struct cs_sock *s);
-
-/* The ended hook of a socket's own task: closes the socket if it still belongs to it. */
-void cs_sock_task_ended(struct cs_task *t, int err);
 
 /* For cs_task_park: takes the task off the socket it waits on (t->user). */
 void cs_sock_leave(struct cs_task *t);

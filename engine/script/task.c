@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -214,8 +215,9 @@ static CS_MUST_CHECK int set_timeout(struct cs_task *t, int64_t timeout_ms)
         to->task = t;
         t->timeout = &to->timer;
     }
-    struct cs_loop *loop = t->vm->net->loop;
-    cs_timer_set(cs_loop_wheel(loop), t->timeout, cs_loop_now(loop) + (uint64_t)timeout_ms);
+    /* The clock, not the turn's time: the script may have computed for a while, and is never to wake
+     * early. */
+    cs_timer_set(cs_loop_wheel(t->vm->net->loop), t->timeout, cs_clock_ms() + (uint64_t)timeout_ms);
     return 0;
 }
 
@@ -348,8 +350,8 @@ static void report(struct cs_task *t)
 static void finish(struct cs_task *t, int err)
 {
     t->state = CS_TASK_DONE;
-    if (t->ended) {
-        t->ended(t, err);
+    if (t->hooks && t->hooks->ended) {
+        t->hooks->ended(t, err);
     }
     if (err < 0) {
         close_thread(t->co, t->vm->L);
@@ -363,10 +365,10 @@ static void yielded(struct cs_task *t, int nres)
     if (is_parked(t->co)) {
         return; /* cs_task_park has set the state; it may even be READY again */
     }
-    if (t->yielded) {
+    if (t->hooks && t->hooks->yielded) {
         t->state = CS_TASK_PARKED;
         t->args = nres;
-        t->yielded(t);
+        t->hooks->yielded(t);
         return;
     }
     lua_settop(t->co, 0);

@@ -42,6 +42,16 @@ enum cs_wait {
 
 enum cs_task_state { CS_TASK_READY, CS_TASK_RUNNING, CS_TASK_PARKED, CS_TASK_DONE };
 
+/* What the one who started a task is told. */
+struct cs_task_hooks {
+    /* Once, when the coroutine has ended; err 0 or CS_ESCRIPT. The results, if any, are on top of co.
+     * Then the task is freed. NULL: nobody. */
+    void (*ended)(struct cs_task *t, int err);
+    /* A plain coroutine.yield of the task's own function, its args values on top of co: the hook takes
+     * them off. The task is then PARKED until cs_task_wake. NULL: such a yield is an error. */
+    void (*yielded)(struct cs_task *t);
+};
+
 struct cs_task {
     struct cs_list node; /* in vm->ready, vm->held, or the list of what it waits for */
     struct cs_list all;
@@ -61,14 +71,9 @@ struct cs_task {
     /* Takes the task off whatever it waits for, when the wait ends for another reason (time-out, stop).
      * NULL while it is not parked, or when there is nothing to take it off. */
     void (*leave)(struct cs_task *t);
-    /* Told once when the coroutine has ended; err 0 or CS_ESCRIPT. The results, if any, are on top of
-     * co. Then the task is freed. NULL: nobody. */
-    void (*ended)(struct cs_task *t, int err);
-    /* A plain coroutine.yield of the task's own function, its args values on top of co: the hook takes
-     * them off. The task is then PARKED until cs_task_wake. NULL: such a yield is an error. */
-    void (*yielded)(struct cs_task *t);
+    const struct cs_task_hooks *hooks; /* NULL: nobody is told */
     void *user;    /* of whoever set leave: every wait sets it anew */
-    void *starter; /* of whoever set ended or yielded: stays */
+    void *starter; /* of whoever set hooks: stays */
 };
 
 /* ---- starting ---- */

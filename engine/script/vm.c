@@ -267,6 +267,7 @@ void cs_vm_collect(struct cs_vm *vm)
 {
     lua_gc(vm->L, LUA_GCCOLLECT);
     lua_gc(vm->L, LUA_GCCOLLECT); /* what the first one finalized is freed by the second */
+    cs_slab_trim(vm->slab);
 }
 
 bool cs_vm_short(struct cs_vm *vm)
