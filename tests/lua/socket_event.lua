@@ -211,6 +211,27 @@ check.job("re-binding a socket from inside its own coroutine", function()
   wait(function() return a:state() == "terminated" end)
 end)
 
+check.job("the old coroutine may go on, but not read", function()
+  local a, b = check.pair()
+  local old, readable
+  a:event(function(s)
+    s:event(function(t) t:write(t:read()) t:read() end, "s")
+    for _ = 1, 5 do -- nobody but the engine holds this coroutine now
+      ba.sleep(2)
+      collectgarbage()
+    end
+    readable = pcall(s.read, s, 0)
+    old = ba.socket.getsock() == nil or ba.socket.getsock() == s
+  end, "s")
+  wait(function() return old ~= nil end)
+  eq(old, true, "getsock")
+  eq(readable, false, "the old coroutine read")
+  b:write("x")
+  eq(b:read(), "x")
+  results({"read", true}, a:state())
+  b:close()
+end)
+
 check.job("from \"r\" to \"s\" and from outside after the coroutine's end", function()
   local a, b = check.pair()
   local first
