@@ -404,6 +404,9 @@ static void watch_done(struct cs_op *op, const struct cs_event *ev)
     if (c->state == OPEN && ev->res > 0 && (ev->res & POLLERR)) {
         broken(c, -ECONNRESET);
     }
+    if (ev->res == -ECANCELED && !c->want) {
+        cs_conn_watch(c); /* resumed and paused again before the cancel was through */
+    }
     join(c);
 }
 
@@ -730,8 +733,12 @@ static void return_lent(struct cs_net *n)
 static bool bury(struct cs_net *n)
 {
     bool told = false;
-    struct cs_list *l;
-    while ((l = cs_list_first(&n->buried))) {
+    struct cs_list *l, due;
+    /* Only those that were closed before: what on_closed closes may still be in the write phase's
+     * list, and is buried a turn later. */
+    cs_list_init(&due);
+    cs_list_splice(&due, &n->buried);
+    while ((l = cs_list_first(&due))) {
         struct cs_conn *c = cs_container_of(l, struct cs_conn, node);
         cs_list_remove(l);
         if (c->stream.user_ops) {
@@ -761,7 +768,7 @@ bool cs_conn_phase_bury(void *arg)
     return_lent(n);
     bool told = bury(n);
     feed_starved(n);
-    return told || n->dirty != NULL;
+    return told || n->dirty != NULL || !cs_list_empty(&n->buried);
 }
 
 /* ---- beginnings ---- */

@@ -93,6 +93,10 @@ static void entry_closed(void *user)
 static void entry_close(struct entry *e)
 {
     e->closing = true;
+    if (e->staged) { /* its owner hears of it by rollback */
+        e->staged->entry = NULL;
+        e->staged = NULL;
+    }
     if (!e->live) {
         cs_listener_attach(e->listener, NULL, NULL);
     }

@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "net/conn.h"
 
+#define LOOKS 4 /* for movement, within the time a relay may be still */
+
 struct side {
     struct cs_stream *stream; /* NULL once closed */
     uint64_t bytes;           /* taken from it and given to the other */
@@ -13,13 +15,15 @@ struct side {
 struct cs_relay {
     struct cs_net *net;
     struct side side[2];
-    struct cs_timer quiet; /* idle, or linger once one side has ended */
+    struct cs_timer quiet; /* the next look */
     uint32_t idle_ms, linger_ms;
     int err;       /* of the result */
     int8_t first;  /* of the result: an enum cs_relay_side */
+    uint8_t still; /* looks in a row that saw no movement */
     bool ending;   /* both streams are being closed */
     bool ended[2]; /* that side will send no more */
     bool paused[2]; /* that side waits because the other is full */
+    uint32_t seen; /* movement() at the last look */
     cs_relay_done_fn *done;
     void *user;
 };
@@ -78,26 +82,47 @@ static uint32_t quiet_limit(const struct cs_relay *r)
     return r->idle_ms ? CS_MIN(r->idle_ms, r->linger_ms) : r->linger_ms;
 }
 
-static void start_quiet(struct cs_relay *r)
+/* Movement is looked for, not noted as it happens: LOOKS times within the limit. */
+static void look_later(struct cs_relay *r)
 {
     uint32_t limit = quiet_limit(r);
     if (limit) {
-        cs_timer_set(cs_loop_wheel(r->net->loop), &r->quiet, cs_loop_now(r->net->loop) + limit);
+        cs_timer_set(cs_loop_wheel(r->net->loop), &r->quiet,
+                     cs_loop_now(r->net->loop) + CS_MAX(limit / LOOKS, 1u));
+    } else {
+        cs_timer_stop(cs_loop_wheel(r->net->loop), &r->quiet);
     }
 }
 
-static void moved(struct cs_relay *r)
+static void start_quiet(struct cs_relay *r)
 {
-    if (cs_timer_active(&r->quiet)) {
-        cs_timer_touch(&r->quiet, cs_loop_now(r->net->loop) + quiet_limit(r));
-    }
+    r->still = 0;
+    look_later(r);
 }
 
-static void too_quiet(struct cs_timer *t)
+/* Changes with every byte that is read, and with every byte that a kernel takes: a slow reader is not a
+ * silent one. */
+static uint32_t movement(const struct cs_relay *r)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        n += r->side[i].bytes;
+        n += cs_conn_bytes_out(cs_conn_of(cs_stream_bottom(r->side[i].stream)));
+    }
+    return (uint32_t)n;
+}
+
+static void look(struct cs_timer *t)
 {
     struct cs_relay *r = cs_container_of(t, struct cs_relay, quiet);
-    bool half = r->ended[0] || r->ended[1];
-    end(r, CS_CLOSE_GRACEFUL, half ? CS_ELINGER : CS_EIDLE);
+    uint32_t now = movement(r);
+    r->still = now == r->seen ? (uint8_t)(r->still + 1) : 0;
+    r->seen = now;
+    if (r->still < LOOKS) {
+        look_later(r);
+        return;
+    }
+    end(r, CS_CLOSE_GRACEFUL, r->ended[0] || r->ended[1] ? CS_ELINGER : CS_EIDLE);
 }
 
 /* ---- moving bytes ---- */
@@ -128,7 +153,6 @@ static void pump(struct cs_relay *r, enum cs_relay_side who)
         return;
     }
     from->bytes += n;
-    moved(r);
     if (!r->paused[who] && cs_stream_room(to->stream) == 0) {
         hold(r, who);
     }
@@ -144,7 +168,6 @@ static void on_room(void *user, struct cs_stream *s)
 {
     struct cs_relay *r = user;
     enum cs_relay_side from = !side_of(r, s);
-    moved(r);
     if (r->paused[from] && !r->ending) {
         r->paused[from] = false;
         cs_stream_resume(r->side[from].stream);
@@ -227,7 +250,7 @@ struct cs_relay *cs_relay_start(struct cs_net *n, struct cs_stream *a, struct cs
     r->first = CS_RELAY_NOBODY;
     r->done = done;
     r->user = user;
-    cs_timer_init(&r->quiet, too_quiet);
+    cs_timer_init(&r->quiet, look);
     n->relays++;
     cs_stream_attach(a, &relay_user, r);
     cs_stream_attach(b, &relay_user, r);

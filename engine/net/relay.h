@@ -19,6 +19,7 @@
 struct cs_relay;
 
 struct cs_relay_options {
+    /* Both are noticed within a quarter of the time more. */
     uint32_t idle_ms;   /* 0: never */
     uint32_t linger_ms; /* 0: never; default 30,000 */
 };

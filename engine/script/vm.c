@@ -309,6 +309,7 @@ void cs_vm_stop(struct cs_vm *vm)
 {
     vm->state = CS_VM_STOPPING;
     wake_held(vm);
+    cs_timers_stop(vm);
     cs_list_each(l, next, &vm->tasks)
     {
         cs_task_interrupt(cs_container_of(l, struct cs_task, all), CS_ESHUTDOWN);

@@ -341,7 +341,7 @@ static void run_slow_reader(void)
     sim_set_done(all_done);
     while (!all_done()) {
         t->origin.slow_pm = 500; /* some KB a second, never silent for long */
-        t->origin.pause_ms = 500;
+        t->origin.pause_ms = 100;
         sim_cell_turn(&cell, -1);
     }
     sim_tunnel_check_complete(t);
@@ -454,7 +454,7 @@ int main(int argc, char **argv)
         {"rough", run_rough, 100},
         {"idle", run_idle, 50},
         {"linger", run_linger, 50},
-        {"slow_reader", run_slow_reader, 0},
+        {"slow_reader", run_slow_reader, 40},
         {"fair", run_fair, 40},
         {"watch", run_watch, 50},
         {"stop", run_stop, 200},
