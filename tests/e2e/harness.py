@@ -12,6 +12,7 @@ always for a condition with a deadline.
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import re
@@ -405,6 +406,8 @@ class Case(unittest.TestCase):
     def setUp(self):
         if not os.access(COSOCKD, os.X_OK):
             self.skipTest(f"{COSOCKD} is not built")
+        if not os.access(COSOCKCTL, os.X_OK):
+            self.skipTest(f"{COSOCKCTL} is not built")
         self.directory = tempfile.mkdtemp(prefix="cosockd-e2e-")
         self.daemons = []
         self.servers = []
@@ -497,6 +500,16 @@ class Case(unittest.TestCase):
         """cosockctl; returns the finished process."""
         return subprocess.run([COSOCKCTL, "-s", f"{self.directory}/control.sock", *arguments],
                               capture_output=True, text=True, timeout=60 * SLOW, check=False)
+
+    def status(self):
+        """What the daemon says about itself."""
+        run = self.control("status", "--json")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        return json.loads(run.stdout)
+
+    def reload(self):
+        """Reloads and waits for the result; returns cosockctl's process."""
+        return self.control("reload", "--wait")
 
     def need(self, *programs):
         """Paths of programs; the test is skipped, with the name, when one is missing."""

@@ -62,6 +62,12 @@ class HttpTest(harness.Case):
         requests, errors = harness.wrk(self, self.url("page"), 2, headers=["Connection: close"])
         self.assertEqual(errors, "")
         self.assertGreater(requests, 200)
+        harness.until(lambda: self.status()["connections"] == 0, 10, "no connection is left")
+        status = self.status()
+        self.assertEqual(status["detached_relays"], 0)
+        counters = status["counters"]
+        self.assertEqual((counters["accept_lost"], counters["script_errors"]), (0, 0))
+        self.assertGreaterEqual(counters["accepted"], requests)
 
 
 @harness.both_descriptor_kinds

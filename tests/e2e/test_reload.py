@@ -18,12 +18,6 @@ class ReloadBase(harness.Case):
     def start(self, upstream):
         self.daemon, self.port = self.proxy([upstream])
 
-    def reload(self):
-        """Reloads and waits for the result; returns cosockctl's process."""
-        if not os.access(harness.COSOCKCTL, os.X_OK):
-            self.skipTest("cosockctl is not built")
-        return self.control("reload", "--wait")
-
 
 @harness.both_descriptor_kinds
 class ReloadUnderLoadTest(ReloadBase):
@@ -172,6 +166,112 @@ class ReloadTest(ReloadBase):
         self.assertLessEqual(len(os.listdir(f"/proc/{self.daemon.pid}/fd")), descriptors)
         if not harness.SANITIZER:
             self.assertLess(self.daemon.rss_settled() - before, 2 << 20)
+
+
+@harness.both_descriptor_kinds
+class GenerationTest(harness.Case):
+    """Connections that scripts hold keep the scripts they began with."""
+
+    def script(self, version):
+        self.write("versions.lua", f"""
+local args = ...
+local version = "{version}"
+local function serve(s)
+   while true do
+      local data = s:read()
+      if not data or not s:write(version) then break end
+   end
+end
+local listener = assert(ba.socket.bind(args.port, {{intf = "127.0.0.1"}}))
+listener:event(function(l)
+   while true do
+      local s = l:accept()
+      if not s then break end
+      s:event(serve, "s")
+   end
+end, "r")
+""")
+
+    def start(self, settings=""):
+        self.port = harness.free_port()
+        self.script("one")
+        self.daemon = self.service(f'{settings}\nservice "v" {{ script = "versions.lua", port = {self.port} }}',
+                                   [self.port])
+
+    def ask(self, connection):
+        connection.sendall(b"?")
+        return connection.recv(100)
+
+    def open(self):
+        s = self.connect(self.port)
+        return s, self.ask(s)
+
+    def generations(self):
+        return [g["state"] for g in self.status()["generations"]]
+
+    def test_each_connection_keeps_its_scripts(self):
+        self.start()
+        opened = []
+        for version in ("one", "two", "three"):
+            self.script(version)
+            if version != "one":
+                self.assertEqual(self.reload().returncode, 0)
+            s, answer = self.open()
+            self.assertEqual(answer, version.encode())
+            opened.append((s, answer))
+        for s, answer in opened:
+            self.assertEqual(self.ask(s), answer)
+        self.assertEqual(sorted(self.generations()), ["current", "draining", "draining"])
+        for s, _ in opened[:2]:
+            s.close()
+        harness.until(lambda: self.generations() == ["current"], 10, "the old generations ended")
+        self.assertEqual(self.ask(opened[2][0]), b"three")
+        opened[2][0].close()
+
+    def test_reload_drain_timeout_cuts_old_connections(self):
+        self.start('reload_drain_timeout = "1s"')
+        old, _ = self.open()
+        self.script("two")
+        begun = time.monotonic()
+        self.assertEqual(self.reload().returncode, 0)
+        new, answer = self.open()
+        self.assertEqual(answer, b"two")
+        self.assertTrue(harness.ended(old))
+        self.assertGreaterEqual(time.monotonic() - begun, 0.8)
+        harness.until(lambda: self.generations() == ["current"], 10, "the old generation ended")
+        self.assertEqual(self.ask(new), b"two")
+        old.close()
+        new.close()
+
+    def test_reload_under_load(self):
+        """Every connection gets answers of one version only, and none is refused."""
+        self.start()
+        stop = threading.Event()
+        failures = []
+
+        def client():
+            while not stop.is_set():
+                try:
+                    with harness.socket.create_connection(("127.0.0.1", self.port), 20 * harness.SLOW) as s:
+                        answers = {self.ask(s) for _ in range(5)}
+                        if len(answers) != 1:
+                            failures.append(answers)
+                except OSError as e:
+                    failures.append(e)
+
+        threads = [threading.Thread(target=client) for _ in range(8)]
+        for t in threads:
+            t.start()
+        for i in range(40):
+            self.script(f"v{i}")
+            run = self.reload()
+            if run.returncode != 0:
+                failures.append(run.stderr)
+        stop.set()
+        for t in threads:
+            t.join()
+        self.assertEqual(failures, [])
+        harness.until(lambda: self.generations() == ["current"], 20, "the old generations ended")
 
 
 if __name__ == "__main__":
