@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -76,7 +77,7 @@ static void dial_finish(struct cs_dial *d, struct cs_conn *c, int err)
 static void dial_set_share(struct cs_dial *d)
 {
     struct cs_wheel *w = cs_loop_wheel(d->net->loop);
-    uint64_t now = cs_loop_now(d->net->loop);
+    uint64_t now = cs_clock_ms();
     unsigned left = d->count - d->next + 1; /* with the one being tried */
     cs_timer_stop(w, &d->step);
     if (left > 1 && cs_timer_active(&d->deadline) && d->deadline.due_ms > now) {
@@ -219,7 +220,8 @@ struct cs_dial *cs_dial_start(struct cs_net *n, const struct cs_dial_spec *spec,
     cs_timer_init(&d->deadline, dial_expired);
     cs_timer_init(&d->step, dial_stepped);
     if (spec->timeout_ms > 0) {
-        cs_timer_set(cs_loop_wheel(n->loop), &d->deadline, cs_loop_now(n->loop) + spec->timeout_ms);
+        /* From the call on, not from the turn's beginning: the caller may have computed for a while. */
+        cs_timer_set(cs_loop_wheel(n->loop), &d->deadline, cs_clock_ms() + spec->timeout_ms);
     }
     dial_begin(d, spec);
     return d;

@@ -459,6 +459,17 @@ void cs_listener_close(struct cs_listener *l, void (*closed)(void *user), void *
     listener_update(l);
 }
 
+bool cs_listener_reopen(struct cs_listener *l)
+{
+    if (l->state != LISTENER_STOPPING) {
+        return false;
+    }
+    l->state = LISTENER_OPEN;
+    l->closed = NULL;
+    listener_update(l); /* armed again by the final event of the accept that is being cancelled */
+    return true;
+}
+
 const struct cs_addr *cs_listener_addr(const struct cs_listener *l)
 {
     return &l->addr;

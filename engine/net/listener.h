@@ -52,6 +52,10 @@ unsigned cs_listener_waiting(const struct cs_listener *l);
  * before this returns. Once only. */
 void cs_listener_close(struct cs_listener *l, void (*closed)(void *user), void *user);
 
+/* Takes a close back while the socket is still open: true, and it accepts again (`closed` is not
+ * called). False when it is too late. */
+bool cs_listener_reopen(struct cs_listener *l);
+
 const struct cs_addr *cs_listener_addr(const struct cs_listener *l);
 struct cs_origin *cs_listener_origin(struct cs_listener *l);
 

@@ -34,6 +34,7 @@ struct cs_bound {
 
 struct cs_registry {
     struct cs_list entries, bounds;
+    bool stopped; /* no address is bound any more */
 };
 
 int cs_registry_create(struct cs_registry **out)
@@ -42,6 +43,7 @@ int cs_registry_create(struct cs_registry **out)
     if (!r) {
         return -ENOMEM;
     }
+    r->stopped = false;
     cs_list_init(&r->entries);
     cs_list_init(&r->bounds);
     *out = r;
@@ -63,12 +65,18 @@ bool cs_registry_idle(const struct cs_registry *r)
 
 /* ---- entries ---- */
 
-static struct entry *find(struct cs_registry *r, const struct cs_addr *addr)
+/* The entry of an address; one that is being closed only if it need not be after all. */
+static struct entry *find(struct cs_registry *r, const struct cs_addr *addr, bool closing)
 {
     cs_list_each(l, next, &r->entries)
     {
         struct entry *e = cs_container_of(l, struct entry, node);
-        if (!e->closing && !e->staged && cs_addr_equal(cs_listener_addr(e->listener), addr)) {
+        if (e->closing != closing || e->staged ||
+            !cs_addr_equal(cs_listener_addr(e->listener), addr)) {
+            continue;
+        }
+        if (!closing || cs_listener_reopen(e->listener)) {
+            e->closing = false;
             return e;
         }
     }
@@ -189,11 +197,26 @@ static bool bound_here(struct cs_registry *r, const struct cs_addr *addr, unsign
     return false;
 }
 
+/* The staged owner becomes the live one. */
+static void hand_over(struct entry *e)
+{
+    struct cs_bound *old = e->live, *new = e->staged;
+    e->staged = NULL;
+    entry_take_over(e, new);
+    if (old) {
+        old->entry = NULL;
+        bound_lose(old);
+    }
+}
+
 /* Joins an address that another generation has, or opens it. */
 static int bound_open(struct cs_bound *b, struct cs_net *n, struct cs_addr *addr,
                       const struct cs_listen_options *o, bool live)
 {
-    struct entry *e = live ? NULL : find(b->registry, addr);
+    struct entry *e = live ? NULL : find(b->registry, addr, false);
+    if (!e) {
+        e = find(b->registry, addr, true);
+    }
     if (!e) {
         int err = entry_open(&e, b->registry, n, addr, o, b->service);
         if (err < 0) {
@@ -201,10 +224,9 @@ static int bound_open(struct cs_bound *b, struct cs_net *n, struct cs_addr *addr
         }
     }
     b->entry = e;
+    e->staged = b;
     if (live) {
-        entry_take_over(e, b);
-    } else {
-        e->staged = b;
+        hand_over(e);
     }
     return 0;
 }
@@ -213,6 +235,9 @@ int cs_registry_bind(struct cs_registry *r, struct cs_bound **out, struct cs_net
                      struct cs_addr *addr, const struct cs_listen_options *o, const char *service,
                      unsigned gen, bool live, bool dry, const struct cs_bound_user *ops, void *user)
 {
+    if (r->stopped && !dry) {
+        return CS_ESHUTDOWN;
+    }
     bool fixed = cs_addr_family(addr) == AF_UNIX || cs_addr_port(addr) != 0;
     if (fixed && bound_here(r, addr, gen, o->reuseport)) {
         return -EADDRINUSE;
@@ -260,17 +285,6 @@ const struct cs_addr *cs_bound_addr(const struct cs_bound *b)
 
 /* ---- generations ---- */
 
-static void hand_over(struct entry *e)
-{
-    struct cs_bound *old = e->live, *new = e->staged;
-    e->staged = NULL;
-    entry_take_over(e, new);
-    if (old) {
-        old->entry = NULL;
-        bound_lose(old);
-    }
-}
-
 void cs_registry_commit(struct cs_registry *r, unsigned gen)
 {
     cs_list_each(l, next, &r->entries)
@@ -307,6 +321,7 @@ void cs_registry_rollback(struct cs_registry *r, unsigned gen)
 
 void cs_registry_stop(struct cs_registry *r)
 {
+    r->stopped = true;
     cs_list_each(l, next, &r->entries)
     {
         struct entry *e = cs_container_of(l, struct entry, node);

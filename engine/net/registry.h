@@ -49,7 +49,7 @@ void cs_bound_close(struct cs_bound *b);
 
 const struct cs_addr *cs_bound_addr(const struct cs_bound *b);
 
-/* Stops accepting everywhere (SIGTERM): every live bound is closed as by commit of an empty
+/* Stops accepting everywhere (SIGTERM), and lets nothing be bound from now on (CS_ESHUTDOWN): every live bound is closed as by commit of an empty
  * generation. */
 void cs_registry_stop(struct cs_registry *r);
 

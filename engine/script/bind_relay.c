@@ -238,6 +238,7 @@ static int start(lua_State *L, struct cs_sock *a, struct cs_sock *b,
 static int socket_relay(lua_State *L)
 {
     struct cs_relay_options o;
+    cs_vm_check_open(L);
     lua_settop(L, 3);
     struct cs_sock *a = check_usable(L, 1), *b = check_usable(L, 2);
     luaL_argcheck(L, a != b, 2, "a socket cannot be relayed to itself");

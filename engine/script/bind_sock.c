@@ -11,15 +11,19 @@
 #define SHORT_RETRY_MS 100 /* while memory is short, accept looks again this often */
 #define STREAK_MAX 64   /* calls a task may have answered in one slice before others get their turn */
 
-/* Registers t as the one that waits on s; raises when another does already. */
-static void CS_RAISES wait_on(lua_State *L, struct cs_sock *s, struct cs_task *t,
-                              enum cs_wait what)
+/* Raises when somebody waits on s already. */
+static void CS_RAISES check_free(lua_State *L, struct cs_sock *s)
 {
     if (s->waiter) {
         char place[128];
         luaL_error(L, "socket busy: another coroutine waits on it at %s",
                    cs_task_place(s->waiter, place, sizeof(place)));
     }
+}
+
+/* Registers t as the one that waits on s, which check_free has found free. */
+static void wait_on(struct cs_sock *s, struct cs_task *t, enum cs_wait what)
+{
     s->waiter = t;
     t->waiting = what;
     t->user = s;
@@ -71,7 +75,8 @@ static int read_on(lua_State *L, int status, lua_KContext ctx);
 static int CS_RAISES wait_for_input(lua_State *L, struct cs_sock *s, int64_t ms)
 {
     struct cs_task *t = cs_task_can_wait(L, "read");
-    wait_on(L, s, t, CS_WAIT_READ);
+    check_free(L, s);
+    wait_on(s, t, CS_WAIT_READ);
     if (s->stream && s->disabled == CS_SOCK_ENABLED) {
         cs_stream_resume(s->stream);
     }
@@ -297,7 +302,8 @@ static int accept_on(lua_State *L, int status, lua_KContext ctx)
         lua_pop(L, 1);
     }
     t = cs_task_can_wait(L, "accept");
-    wait_on(L, s, t, CS_WAIT_ACCEPT);
+    check_free(L, s);
+    wait_on(s, t, CS_WAIT_ACCEPT);
     return cs_task_park(L, t, cs_sock_leave, look_again_ms, accept_on, 0);
 }
 
@@ -368,9 +374,10 @@ static int CS_RAISES disable_self(lua_State *L, struct cs_sock *s)
         return cs_push_error_as(L, cs_sock_read_error(err), err);
     }
     struct cs_task *t = cs_task_can_wait(L, "disable");
-    wait_on(L, s, t, CS_WAIT_DISABLE);
+    check_free(L, s);
     int top = lua_gettop(L);
-    cs_task_make_collectable(L, t, 1);
+    cs_task_make_collectable(L, t, 1); /* the last that can raise */
+    wait_on(s, t, CS_WAIT_DISABLE);
     s->disabled = CS_SOCK_DISABLED_SELF;
     if (s->stream) {
         cs_stream_resume(s->stream); /* up to the read-ahead, so that a hang-up is noticed */
@@ -486,7 +493,7 @@ static int sock_close(lua_State *L)
 /* Collected: closed, and no code of its coroutine runs any more (A.4). */
 static int sock_gc(lua_State *L)
 {
-    struct cs_sock *s = lua_touserdata(L, 1);
+    struct cs_sock *s = cs_sock_check(L, 1); /* a script may call it with anything */
     if (s->vm->state != CS_VM_STOPPING && s->owner && s->owner->collectable) {
         struct cs_task *t = s->owner;
         s->owner = s->waiter = NULL;

@@ -265,7 +265,7 @@ static int socket_bind(lua_State *L)
                            vm->state == CS_VM_CURRENT, vm->check_only, &cs_sock_bound_user, s);
     if (err < 0) {
         vm->bind_err = vm->state == CS_VM_LOADING ? err : 0;
-        return cs_push_error_as(L, "bind", err);
+        return cs_push_error_as(L, err == CS_ESHUTDOWN ? "sysshutdown" : "bind", err);
     }
     s->state = CS_SOCK_LISTENING;
     vm->listen_count++;

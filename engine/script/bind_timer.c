@@ -367,6 +367,7 @@ static int timer_create(lua_State *L)
 {
     bool is_thread = lua_isthread(L, 1);
 
+    cs_vm_check_open(L);
     if (!is_thread) {
         luaL_checktype(L, 1, LUA_TFUNCTION);
     }
@@ -395,11 +396,24 @@ static uint64_t CS_RAISES check_time(lua_State *L, int arg)
     return (uint64_t)CS_MIN(ms, TIMER_MS_MAX);
 }
 
+/* A finalizer can reach a timer that is being collected in the same cycle, or by the end of the VM: its
+ * memory goes whatever it is asked for. */
+static bool timer_usable(lua_State *L, struct timer *t)
+{
+    push_timer(L, t); /* the weak entry goes before any finalizer runs */
+    bool usable = !lua_isnil(L, -1) && !t->vm->closing;
+    lua_pop(L, 1);
+    return usable;
+}
+
 /* t:set(ms [, reference [, immediately]]) */
 static int timer_set(lua_State *L)
 {
     struct timer *t = check_timer(L);
     uint64_t ms = check_time(L, 2);
+    if (!timer_usable(L, t)) {
+        return cs_push_error(L, CS_ESTATE);
+    }
     bool immediately = lua_toboolean(L, 4);
 
     if (lua_toboolean(L, 3)) {
@@ -427,7 +441,7 @@ static int timer_reset(lua_State *L)
     struct timer *t = check_timer(L);
     uint64_t ms = check_time(L, 2);
 
-    if (!t->active) {
+    if (!t->active || !timer_usable(L, t)) {
         luaL_pushfail(L);
         return 1;
     }
@@ -460,7 +474,7 @@ static int timer_gc(lua_State *L)
 {
     struct timer *t = check_timer(L);
 
-    if (t->pinned && t->vm->state != CS_VM_STOPPING) {
+    if (timer_usable(L, t)) {
         return 0; /* called by the script, out of turn */
     }
     stop(t);

@@ -76,23 +76,33 @@ int cs_budget_start(void)
     return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-void cs_budget_enter(lua_State *L, uint32_t budget_ms, bool new_slice)
+static void arm_if_over(lua_State *L)
 {
-    if (new_slice) {
-        budget.slice++;
-        budget.overrun = 0;
-    }
-    budget.budget_ms = budget_ms;
-    budget.L = L;
     if (budget.overrun) { /* the one outside must not go on as if nothing had been */
         lua_sethook(L, overrun, LUA_MASKCOUNT, 1);
     }
 }
 
-void cs_budget_leave(lua_State *L)
+lua_State *cs_budget_enter(lua_State *L, uint32_t budget_ms)
 {
-    budget.L = NULL;
-    if (budget.overrun) {
+    lua_State *before = budget.L;
+    if (!before) {
+        budget.slice++;
+        budget.overrun = 0;
+    }
+    budget.budget_ms = budget_ms;
+    budget.L = L;
+    arm_if_over(L);
+    return before;
+}
+
+void cs_budget_leave(lua_State *L, lua_State *before)
+{
+    budget.L = before;
+    if (budget.overrun && L) {
         lua_sethook(L, NULL, 0, 0);
+    }
+    if (before) {
+        arm_if_over(before);
     }
 }

@@ -174,7 +174,8 @@ static bool run_draining(struct cs_cell *c)
             generation_stop(c, g);
             more = true;
         } else if (g->vm->state == CS_VM_STOPPING &&
-                   (g->vm->task_count == 0 || cs_loop_now(c->loop) >= g->stop_by_ms)) {
+                   (g->vm->task_count == 0 || g->vm->exiting ||
+                    cs_loop_now(c->loop) >= g->stop_by_ms)) {
             generation_destroy(c, g);
         }
     }

@@ -162,8 +162,10 @@ static void chunk_ended(struct cs_task *t, int err)
         vm->exit_status = EXIT_FAILURE;
     }
     if (vm->state == CS_VM_LOADING) {
-        const char *text = lua_tostring(t->co, -1);
-        cs_errors_add(t->starter, NULL, 0, "%s", text ? text : "error that is not a string");
+        const char *text = vm->load_error ? vm->load_error : "not enough memory";
+        const char *trace = strstr(text, "\nstack traceback:");
+        int len = (int)(trace ? trace - text : (ptrdiff_t)strlen(text));
+        cs_errors_add(t->starter, NULL, 0, "%.*s", len, text);
     }
 }
 

@@ -184,10 +184,17 @@ static const struct cs_task_hooks task_hooks = {.ended = task_ended};
 void cs_sock_run(lua_State *L, struct cs_sock *s, enum cs_sock_mode mode, int nargs)
 {
     enum cs_task_kind kind = mode == CS_SOCK_COSOCKET ? CS_TASK_COSOCKET : CS_TASK_ASYNC;
+    if (s->owner && !lua_checkstack(s->owner->co, 1)) {
+        luaL_error(L, "not enough memory");
+    }
     struct cs_task *t = cs_task_create(L, kind, s, nargs);
+    if (s->owner) { /* it must not close the socket at its end */
+        cs_task_disown(s->owner);
+        s->latched = false; /* that was for the old one */
+    }
     t->hooks = &task_hooks;
     s->mode = mode;
-    s->owner = t; /* the one before, if any, loses it and must not close it at its end */
+    s->owner = t;
     cs_task_run_now(L, t, nargs);
 }
 

@@ -63,17 +63,32 @@ void cs_task_make_collectable(lua_State *L, struct cs_task *t, int sock_index)
     t->collectable = true;
 }
 
-static void make_live(struct cs_task *t)
+/* False when it is too late: the socket is being collected (the weak entry goes before any finalizer
+ * runs), and cs_task_discard is about to come. */
+static CS_MUST_CHECK bool make_live(struct cs_task *t)
 {
     struct cs_vm *vm = t->vm;
     if (!t->collectable) {
-        return;
+        return true;
+    }
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->weak_table);
+    bool alive = lua_rawgeti(vm->L, -1, t->live_ref) != LUA_TNIL;
+    lua_remove(vm->L, -2);
+    if (!alive) {
+        lua_pop(vm->L, 1);
+        return false;
     }
     t->collectable = false;
-    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->weak_table);
-    lua_rawgeti(vm->L, -1, t->live_ref);
-    lua_remove(vm->L, -2);
     table_set(vm, vm->live_table, t->live_ref);
+    return true;
+}
+
+void cs_task_disown(struct cs_task *t)
+{
+    lua_pushthread(t->co);
+    lua_xmove(t->co, t->vm->L, 1);
+    table_set(t->vm, t->vm->live_table, t->live_ref);
+    t->sock = NULL;
 }
 
 static void forget(struct cs_task *t)
@@ -115,7 +130,10 @@ struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind, struct cs_s
                                int nargs)
 {
     struct cs_vm *vm = cs_vm_of(L);
-    refuse_when_short(L, vm);
+    cs_vm_check_open(L);
+    if (kind != CS_TASK_TIMER) { /* a timer may be what frees memory */
+        refuse_when_short(L, vm);
+    }
     luaL_checkstack(L, 4, "too many arguments");
     lua_State *co = lua_newthread(L); /* ... f a1 .. an co */
     lua_pushvalue(L, sock ? -(nargs + 1) : -1);
@@ -168,14 +186,17 @@ void cs_task_discard(struct cs_task *t)
 }
 
 /* Runs what the coroutine had to close, whatever state it is in. */
-static void close_thread(lua_State *co, lua_State *from)
+static int close_thread(lua_State *co, lua_State *from)
 {
+    lua_State *before = cs_budget_enter(co, cs_vm_of(co)->cpu_budget_ms);
 #if LUA_VERSION_RELEASE_NUM >= 50406
-    lua_closethread(co, from);
+    int status = lua_closethread(co, from);
 #else
     (void)from;
-    lua_resetthread(co);
+    int status = lua_resetthread(co);
 #endif
+    cs_budget_leave(co, before);
+    return status;
 }
 
 static void leave_wait(struct cs_task *t)
@@ -191,8 +212,9 @@ void cs_task_kill(struct cs_task *t)
 {
     CS_ASSERT(t->state == CS_TASK_PARKED || t->state == CS_TASK_READY);
     leave_wait(t);
-    make_live(t);
-    close_thread(t->co, t->vm->L);
+    if (make_live(t)) {
+        close_thread(t->co, t->vm->L);
+    }
     forget(t);
     destroy(t);
 }
@@ -261,14 +283,13 @@ static void queue(struct cs_task *t)
 
 void cs_task_wake(struct cs_task *t, int err)
 {
-    if (t->state != CS_TASK_PARKED) {
+    if (t->state != CS_TASK_PARKED || !make_live(t)) {
         return;
     }
     t->leave = NULL;
     t->wake = err;
     t->args = 0;
     drop_timeout(t);
-    make_live(t);
     queue(t);
 }
 
@@ -322,29 +343,6 @@ static struct cs_log_limit *limit_of(const char *text)
     return &limits[hash % CS_ARRAY_LEN(limits)];
 }
 
-static void report(struct cs_task *t)
-{
-    struct cs_vm *vm = t->vm;
-    vm->errors++;
-    if (vm->state == CS_VM_LOADING && t->kind == CS_TASK_STARTUP) {
-        return; /* whoever loads says it, once */
-    }
-    lua_pushcfunction(vm->L, describe_error);
-    lua_pushlightuserdata(vm->L, t->co);
-    char place[128] = "", sep[] = ": ";
-    const char *text;
-    if (lua_pcall(vm->L, 1, 1, 0) == LUA_OK) {
-        text = lua_tostring(vm->L, -1);
-        sep[0] = '\0';
-    } else { /* no memory for a traceback; the message itself needs none */
-        text = lua_type(t->co, -1) == LUA_TSTRING ? lua_tostring(t->co, -1) : "not enough memory";
-        cs_task_place(t, place, sizeof(place));
-    }
-    cs_log_limited(limit_of(text), CS_LOG_ERROR, "script error service=%s generation=%u: %s%s%s",
-                   t->name, vm->generation, place, sep, text);
-    lua_pop(vm->L, 1);
-}
-
 /* ---- running ---- */
 
 static void finish(struct cs_task *t, int err)
@@ -360,6 +358,47 @@ static void finish(struct cs_task *t, int err)
     destroy(t);
 }
 
+/* Pushes onto the main state what went wrong, with a traceback. */
+static void describe(struct cs_task *t)
+{
+    lua_State *L = t->vm->L;
+    char place[128];
+    lua_pushcfunction(L, describe_error);
+    lua_pushlightuserdata(L, t->co);
+    lua_State *before = cs_budget_enter(L, t->vm->cpu_budget_ms); /* __tostring is a script's */
+    int status = lua_pcall(L, 1, 1, 0);
+    cs_budget_leave(L, before);
+    if (status == LUA_OK) {
+        return;
+    }
+    /* No memory for a traceback; the message itself needs none. */
+    lua_pop(L, 1);
+    bool text = lua_type(t->co, -1) == LUA_TSTRING;
+    cs_log(CS_LOG_ERROR, "script error service=%s generation=%u: %s: %s", t->name,
+           t->vm->generation, cs_task_place(t, place, sizeof(place)),
+           text ? lua_tostring(t->co, -1) : "not enough memory to say what");
+    lua_pushnil(L);
+}
+
+/* The task ends with the error on top of co: reported, except while loading, when whoever loads says
+ * it (and finds it in vm->load_error). */
+static void fail(struct cs_task *t)
+{
+    struct cs_vm *vm = t->vm;
+    vm->errors++;
+    describe(t);
+    const char *text = lua_tostring(vm->L, -1);
+    if (vm->state == CS_VM_LOADING && t->kind == CS_TASK_STARTUP) {
+        vm->load_error = text;
+    } else if (text) {
+        cs_log_limited(limit_of(text), CS_LOG_ERROR, "script error service=%s generation=%u: %s",
+                       t->name, vm->generation, text);
+    }
+    finish(t, CS_ESCRIPT);
+    vm->load_error = NULL;
+    lua_pop(vm->L, 1);
+}
+
 static void yielded(struct cs_task *t, int nres)
 {
     if (is_parked(t->co)) {
@@ -373,8 +412,7 @@ static void yielded(struct cs_task *t, int nres)
     }
     lua_settop(t->co, 0);
     lua_pushliteral(t->co, "coroutine.yield outside a coroutine of the script");
-    report(t);
-    finish(t, CS_ESCRIPT);
+    fail(t);
 }
 
 /* nargs values are on top of co, above the mark of a parked one. */
@@ -393,31 +431,29 @@ static void run(struct cs_task *t, lua_State *from, int nargs)
     t->waiting = CS_WAIT_NONE;
     t->streak = 0;
     t->args = 0;
-    cs_budget_enter(t->co, vm->cpu_budget_ms, from == NULL);
+    lua_State *running = cs_budget_enter(t->co, vm->cpu_budget_ms);
     int status = lua_resume(t->co, from, nargs, &nres);
-    cs_budget_leave(t->co);
+    cs_budget_leave(t->co, running);
     vm->depth--;
     vm->current = before;
-    if (before) {
-        cs_budget_enter(from, vm->cpu_budget_ms, false);
-    }
     if (status == LUA_YIELD) {
         yielded(t, nres);
     } else if (status == LUA_OK) {
         finish(t, 0);
     } else {
-        report(t);
-        finish(t, CS_ESCRIPT);
+        fail(t);
     }
 }
 
 void cs_task_run_now(lua_State *L, struct cs_task *t, int nargs)
 {
     if (t->state == CS_TASK_PARKED) {
+        if (!make_live(t)) {
+            return;
+        }
         t->leave = NULL;
         t->wake = 0;
         drop_timeout(t);
-        make_live(t);
     }
     t->args = nargs;
     if (t->vm->depth >= DEPTH_MAX) {
@@ -460,12 +496,14 @@ static int resume_inner(lua_State *L, lua_State *co, int nargs, int *nres)
 {
     struct cs_vm *vm = cs_vm_of(L);
     bool stuck = !lua_isyieldable(L);
+    if (!lua_checkstack(co, nargs)) {
+        return luaL_error(L, "too many values");
+    }
     lua_xmove(L, co, nargs);
     vm->no_wait += stuck;
-    cs_budget_enter(co, vm->cpu_budget_ms, false);
+    lua_State *before = cs_budget_enter(co, vm->cpu_budget_ms);
     int status = lua_resume(co, L, nargs, nres);
-    cs_budget_leave(co);
-    cs_budget_enter(L, vm->cpu_budget_ms, false);
+    cs_budget_leave(co, before);
     vm->no_wait -= stuck;
     return status;
 }
@@ -591,27 +629,31 @@ static int co_wrap(lua_State *L)
     return 1;
 }
 
-/* coroutine.close of the library (upvalue 1), except for one that waits in the engine. */
+/* coroutine.close of the library, but for one that waits in the engine, and within the CPU budget. */
 static int co_close(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTHREAD);
-    if (is_parked(lua_tothread(L, 1))) {
+    lua_State *co = lua_tothread(L, 1);
+    if (is_parked(co)) {
         return luaL_error(L, "cannot close a coroutine that waits in a socket or sleep call");
     }
-    int top = lua_gettop(L);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, top, LUA_MULTRET);
-    return lua_gettop(L);
+    if (co == L || (lua_status(co) == LUA_OK && lua_getstack(co, 0, &(lua_Debug){0}))) {
+        return luaL_error(L, "cannot close a running coroutine");
+    }
+    if (close_thread(co, L) == LUA_OK) {
+        lua_pushboolean(L, true);
+        return 1;
+    }
+    lua_pushboolean(L, false);
+    lua_xmove(co, L, 1);
+    return 2;
 }
 
 void cs_task_open_coroutine(lua_State *L)
 {
-    static const luaL_Reg replaced[] = {{"resume", co_resume}, {"wrap", co_wrap}, {NULL, NULL}};
+    static const luaL_Reg replaced[] = {
+        {"resume", co_resume}, {"wrap", co_wrap}, {"close", co_close}, {NULL, NULL}};
     lua_getglobal(L, "coroutine");
     luaL_setfuncs(L, replaced, 0);
-    lua_getfield(L, -1, "close");
-    lua_pushcclosure(L, co_close, 1);
-    lua_setfield(L, -2, "close");
     lua_pop(L, 1);
 }

@@ -128,6 +128,10 @@ void cs_task_kill(struct cs_task *t);
 /* From now on only its socket keeps it alive. sock_index: its userdata on L's stack. Raises. */
 CS_RAISES void cs_task_make_collectable(lua_State *L, struct cs_task *t, int sock_index);
 
+/* Its socket has got another coroutine: from now on it is kept like a task without one. co must have
+ * room for one value. */
+void cs_task_disown(struct cs_task *t);
+
 /* Undone by cs_task_wake and cs_task_run_now. The coroutine of a collectable task is being collected:
  * frees the task; no code of it runs any more. */
 void cs_task_discard(struct cs_task *t);

@@ -193,6 +193,23 @@ static int CS_RAISES new_table(lua_State *L, const char *mode)
     return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+/* The engine's objects do not show scripts their metatables: a method called on something else than it
+ * was made for is one thing less to defend against. */
+static void CS_RAISES hide_metatables(lua_State *L)
+{
+    lua_pushnil(L);
+    while (lua_next(L, LUA_REGISTRYINDEX)) {
+        if (lua_type(L, -2) == LUA_TSTRING && lua_istable(L, -1)) {
+            if (lua_getfield(L, -1, "__gc") != LUA_TNIL) {
+                lua_pushboolean(L, false);
+                lua_setfield(L, -3, "__metatable");
+            }
+            lua_pop(L, 1);
+        }
+        lua_pop(L, 1);
+    }
+}
+
 /* Everything of set-up that can raise. */
 static int open_protected(lua_State *L)
 {
@@ -202,6 +219,7 @@ static int open_protected(lua_State *L)
     vm->weak_table = new_table(L, "v");
     open_libraries(L);
     open_api(L);
+    hide_metatables(L);
     return 0;
 }
 
@@ -258,16 +276,28 @@ void cs_vm_destroy(struct cs_vm *vm)
     while ((l = cs_list_first(&vm->tasks))) {
         cs_task_kill(cs_container_of(l, struct cs_task, all));
     }
+    vm->closing = true;
+    lua_State *before = cs_budget_enter(vm->L, vm->cpu_budget_ms);
     lua_close(vm->L);
+    cs_budget_leave(NULL, before);
     cs_slab_destroy(vm->slab);
     cs_free(vm);
 }
 
 void cs_vm_collect(struct cs_vm *vm)
 {
+    lua_State *before = cs_budget_enter(vm->L, vm->cpu_budget_ms);
     lua_gc(vm->L, LUA_GCCOLLECT);
     lua_gc(vm->L, LUA_GCCOLLECT); /* what the first one finalized is freed by the second */
+    cs_budget_leave(vm->L, before);
     cs_slab_trim(vm->slab);
+}
+
+void cs_vm_check_open(lua_State *L)
+{
+    if (cs_vm_of(L)->closing) {
+        luaL_error(L, "the scripts are being ended");
+    }
 }
 
 bool cs_vm_short(struct cs_vm *vm)

@@ -36,7 +36,9 @@ struct cs_vm {
     unsigned generation;
     bool script_mode; /* `cosockd script.lua`: os.exit is allowed */
     bool check_only;  /* -t: addresses are checked, nothing is bound */
+    const char *load_error; /* of the start-up chunk that is ending; only then */
     bool exiting;     /* os.exit was called */
+    bool closing;     /* lua_close runs: what finalizers make now would never be finalized */
     int exit_status;
     int bind_err;     /* of the last bind that failed while loading: -errno, or 0 */
     uint64_t born_ms;
@@ -80,6 +82,9 @@ void cs_vm_destroy(struct cs_vm *vm);
 /* One full collection. */
 void cs_vm_collect(struct cs_vm *vm);
 
+/* Raises when the VM is being closed. */
+CS_RAISES void cs_vm_check_open(lua_State *L);
+
 /* True at 90 % of the memory limit, even after a collection (at most one a second): no new task then. */
 bool cs_vm_short(struct cs_vm *vm);
 
@@ -94,11 +99,12 @@ void cs_vm_stop(struct cs_vm *vm);
 /* Installs the timer for the calling thread, once. 0 or -errno. budget in ms. */
 CS_MUST_CHECK int cs_budget_start(void);
 
-/* The state that runs now in this thread (NULL: none), and its VM's budget in ms (0: none). Called at
- * every switch between coroutines; `slice` numbers the slices: a new one starts a new budget. */
-void cs_budget_enter(lua_State *L, uint32_t budget_ms, bool new_slice);
+/* L runs from now on, with its VM's budget in ms (0: none). Returns the state that ran until now, for
+ * cs_budget_leave; NULL when none did: then a new slice begins, with a new budget. Around everything that
+ * can run code of a script. (Lua itself allows no hook inside a finalizer.) */
+lua_State *cs_budget_enter(lua_State *L, uint32_t budget_ms);
 
-/* Ends a slice: takes a hook off that the budget may have set. */
-void cs_budget_leave(lua_State *L);
+/* L (NULL: it is gone) no longer runs, `before` does again (NULL: none). */
+void cs_budget_leave(lua_State *L, lua_State *before);
 
 #endif
