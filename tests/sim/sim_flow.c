@@ -77,7 +77,6 @@ static bool flow_read(struct sim_flow *f)
     if (n == -EAGAIN) {
         return false;
     }
-    f->last_read_ms = sim_now_ms();
     if (n < 0) {
         f->err = (int)n;
     } else if (n == 0) {
@@ -85,6 +84,7 @@ static bool flow_read(struct sim_flow *f)
     } else {
         sim_stream_verify(f->in_id, f->got, buf, (size_t)n);
         f->got += (uint64_t)n;
+        f->last_read_ms = sim_now_ms();
     }
     return true;
 }

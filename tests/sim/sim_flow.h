@@ -27,7 +27,7 @@ struct sim_flow {
     unsigned slow_pm;      /* a step reads nothing for a while instead */
     unsigned pause_ms;     /* ... so long at most */
     uint64_t read_from_ms; /* until then it does not read */
-    uint64_t last_read_ms;
+    uint64_t last_read_ms; /* when bytes came */
     bool shut, eof, ended;
     int err; /* why it broke */
 };

@@ -216,7 +216,8 @@ static void check_quiet(const struct link *k, int err, uint32_t limit_ms)
         sim_fail("a quiet relay ends with %d, not %d", k->result.err, err);
     }
     SIM_CHECK(k->done_ms >= k->start_ms + limit_ms);
-    SIM_CHECK(k->done_ms <= last_moved(k) + limit_ms + SLACK_MS);
+    /* A relay looks four times within the limit, so it may notice a quarter late. */
+    SIM_CHECK(k->done_ms <= last_moved(k) + limit_ms + limit_ms / 4 + SLACK_MS);
     /* What was sent before the silence has arrived. */
     SIM_CHECK(k->far.client.got == k->far.down_size && k->far.origin.got == k->far.up_size);
 }
@@ -450,10 +451,10 @@ static void run_faults(void)
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"polite", run_polite, 60},
+        {"polite", run_polite, 40},
         {"rough", run_rough, 100},
-        {"idle", run_idle, 50},
-        {"linger", run_linger, 50},
+        {"idle", run_idle, 30},
+        {"linger", run_linger, 30},
         {"slow_reader", run_slow_reader, 40},
         {"fair", run_fair, 40},
         {"watch", run_watch, 50},
