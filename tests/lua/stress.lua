@@ -18,6 +18,7 @@ local blocks = {}
 for _, size in ipairs(SIZES) do blocks[#blocks + 1] = check.pattern(size) end
 
 local all = setmetatable({}, {__mode = "v"}) -- sockets that somebody still holds
+local connecting = setmetatable({}, {__mode = "k"}) -- true for the ends that connected, not for accepted ones
 local slots = 200
 local function remember(s) all[random(slots)] = s end
 local function someone() return all[random(slots)] end
@@ -67,15 +68,16 @@ local actions = {
   function() ba.thread.run(function() -- a blocking socket, used and perhaps forgotten
     local t = try(ba.socket.connect, "127.0.0.1", port)
     if t then
+      connecting[t] = true
       remember(t)
       try(t.write, t, pick(blocks))
       try(t.read, t, random(0, 3))
       if random(2) == 1 then try(t.close, t) end
     end
   end) end,
-  function(s) -- relay it with another one
+  function(s) -- relay it with another one; never both ends of something: the bytes would go round for ever
     local t = someone()
-    if t and random(3) == 1 then
+    if t and connecting[s] and connecting[t] and random(3) == 1 then
       try(ba.socket.relay, s, t, {idle = random(1, 20), detach = random(2) == 1})
     end
   end,
@@ -93,6 +95,7 @@ end
 
 local function client(s, steps)
   if random(10) == 1 then try(ba.socket.connect, "127.0.0.1", 1) end
+  connecting[s] = true
   if try(ba.socket.connect, "127.0.0.1", port, {timeout = random(1, 1000)}) then life(s, steps) end
 end
 
