@@ -529,6 +529,7 @@ static void run_deadlines(void)
         struct sim_flow *f = &fars[i].flow;
         f->plan = sim_chance(500) ? SIM_FLOW_DEAF : SIM_FLOW_STUCK;
         f->limit = 0;
+        f->slow_pm = 0; /* who takes a byte now and then moves the deadline for long */
     }
     cs_listener_attach(listener, NULL, NULL);
     close_now = true;
