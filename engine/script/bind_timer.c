@@ -396,8 +396,8 @@ static uint64_t CS_RAISES check_time(lua_State *L, int arg)
     return (uint64_t)CS_MIN(ms, TIMER_MS_MAX);
 }
 
-/* A finalizer can reach a timer that is being collected in the same cycle, or by the end of the VM: its
- * memory goes whatever it is asked for. */
+/* A finalizer can reach a timer that is being collected in the same cycle, or by the end of the VM:
+ * its memory goes whatever it is asked for. */
 static bool timer_usable(lua_State *L, struct timer *t)
 {
     push_timer(L, t); /* the weak entry goes before any finalizer runs */
