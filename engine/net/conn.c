@@ -206,6 +206,7 @@ static void deadline_drop(struct cs_conn *c)
 static void broken(struct cs_conn *c, int err)
 {
     if (c->state > OPEN) {
+        c->stream.err = c->stream.err ? c->stream.err : err; /* for the log line */
         stop(c);
         return;
     }

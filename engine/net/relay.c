@@ -276,9 +276,3 @@ void cs_relay_stop(struct cs_relay *r, enum cs_close_how how, int why)
     }
     end(r, how, why);
 }
-
-void cs_relay_counters(const struct cs_relay *r, uint64_t bytes[2])
-{
-    bytes[0] = r->side[0].bytes;
-    bytes[1] = r->side[1].bytes;
-}

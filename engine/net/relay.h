@@ -51,7 +51,4 @@ void cs_relay_forget(struct cs_relay *r);
  * from the loop. */
 void cs_relay_stop(struct cs_relay *r, enum cs_close_how how, int why);
 
-/* As they are now. */
-void cs_relay_counters(const struct cs_relay *r, uint64_t bytes[2]);
-
 #endif

@@ -96,11 +96,10 @@ int cs_listen_open(int *out, struct cs_addr *addr, const struct cs_listen_option
 
 void cs_listen_close(int fd, const struct cs_addr *addr)
 {
-    const char *path = unix_path(addr);
-    if (path) {
-        unlink(path);
-    }
     close(fd);
+    if (unix_path(addr)) {
+        remove_stale(addr); /* unless somebody else has put a socket of his own there */
+    }
 }
 
 int cs_listen_accept_now(int fd)

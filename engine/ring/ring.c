@@ -27,7 +27,6 @@
 #define SCRATCH_BYTES (256 * 1024)
 #define SLOTS_CEILING 1048576u /* the kernel's own bound of a ring's table */
 #define PLAIN_RESERVE 64u /* descriptors for files, logs and names where sockets take them too */
-#define FAULTS_MAX 64
 
 enum tag {
     TAG_PLAIN = 0,  /* res is the op's result; a receive of group 0 */
@@ -35,16 +34,10 @@ enum tag {
     TAG_ACCEPT = 2, /* res is a new descriptor */
     TAG_OPTION = 3, /* res is a length: 0 means success to the op */
     TAG_PART = 4,   /* an earlier link of the op's chain, which posts only when it failed */
-    TAG_FAULT = 5,  /* the op could not even be started: its error is in faults */
+    TAG_FAULT = 5,  /* the op could not even be started: its error is in op->err */
     TAG_SYNC = 6,   /* a call that waits for its own completion */
     TAG_CONNECT = 7, /* the last link of a chain; see cs_ring_cancel */
     TAG_MASK = 7,
-};
-
-/* Why an op whose completion is still to come will fail. */
-struct fault {
-    struct cs_op *op;
-    int err;
 };
 
 /*
@@ -65,8 +58,6 @@ struct cs_ring {
     struct cs_bufring *groups[2];
     struct slots slots;
     unsigned plain_open, plain_max; /* without slots: sockets open, and how many may be */
-    struct fault faults[FAULTS_MAX];
-    unsigned fault_count;
     size_t scratch_used; /* operands that must stay until they are submitted */
     uint8_t *scratch;
 };
@@ -246,6 +237,7 @@ static void arm(struct io_uring_sqe *sqe, struct cs_op *op, enum tag tag)
     CS_ASSERT(!op->armed);
     op->armed = true;
     op->cancelling = false;
+    op->err = 0;
     op->tag = (uint8_t)tag;
     tag_sqe(sqe, op, tag);
 }
@@ -281,24 +273,10 @@ static void set_fd(struct io_uring_sqe *sqe, cs_fd fd)
 /* The op fails with err, but by an event as every op does. */
 static void fault(struct cs_ring *r, struct cs_op *op, int err)
 {
-    if (r->fault_count < FAULTS_MAX) {
-        r->faults[r->fault_count++] = (struct fault){op, err};
-    }
     struct io_uring_sqe *sqe = next_sqe(r);
     io_uring_prep_nop(sqe);
     arm(sqe, op, TAG_FAULT);
-}
-
-static int take_fault(struct cs_ring *r, const struct cs_op *op, int otherwise)
-{
-    for (unsigned i = 0; i < r->fault_count; i++) {
-        if (r->faults[i].op == op) {
-            int err = r->faults[i].err;
-            r->faults[i] = r->faults[--r->fault_count];
-            return err;
-        }
-    }
-    return otherwise;
+    op->err = err;
 }
 
 /* ---- slots ---- */
@@ -332,13 +310,6 @@ unsigned cs_ring_accept_room(const struct cs_ring *r)
 
 /* ---- events ---- */
 
-static void note_part(struct cs_ring *r, struct cs_op *op, int err)
-{
-    if (err < 0 && err != -ECANCELED && r->fault_count < FAULTS_MAX) {
-        r->faults[r->fault_count++] = (struct fault){op, err};
-    }
-}
-
 static int accepted(struct cs_ring *r, int res)
 {
     if (res < 0) {
@@ -361,7 +332,9 @@ static bool to_event(struct cs_ring *r, const struct io_uring_cqe *cqe, struct c
         return false;
     }
     if (tag == TAG_PART) {
-        note_part(r, op, cqe->res);
+        if (cqe->res != -ECANCELED) { /* as all that follows in the chain will say */
+            op->err = cqe->res;
+        }
         return false;
     }
     *ev = (struct cs_event){.op = op, .res = cqe->res, .more = cqe->flags & IORING_CQE_F_MORE};
@@ -377,10 +350,8 @@ static bool to_event(struct cs_ring *r, const struct io_uring_cqe *cqe, struct c
         ev->res = accepted(r, cqe->res);
     } else if (tag == TAG_OPTION && cqe->res > 0) {
         ev->res = 0;
-    } else if (tag == TAG_FAULT) {
-        ev->res = take_fault(r, op, -ENOMEM);
-    } else if (cqe->res == -ECANCELED && r->fault_count) {
-        ev->res = take_fault(r, op, -ECANCELED);
+    } else if (tag == TAG_FAULT || (tag == TAG_CONNECT && cqe->res == -ECANCELED && op->err)) {
+        ev->res = op->err;
     }
     return true;
 }

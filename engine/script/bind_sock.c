@@ -228,8 +228,8 @@ static int write_on(lua_State *L, int status, lua_KContext ctx)
 static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct payload p)
 {
     size_t queued = cs_stream_queued(s->stream);
-    bool waiting = queued > 0 || !cs_list_empty(&s->writers) || s->writing;
-    if (waiting && queued + p.len > s->queuelen) {
+    bool behind = s->writing || !cs_list_empty(&s->writers); /* not into the middle of a message */
+    if (behind || (queued > 0 && queued + p.len > s->queuelen)) {
         luaL_pushfail(L);
         lua_pushinteger(L, (lua_Integer)queued);
         return 2;
@@ -239,7 +239,7 @@ static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct payloa
         return push_write_error(L, err);
     }
     lua_pushboolean(L, true);
-    if (!waiting) {
+    if (queued == 0) {
         return 1;
     }
     lua_pushinteger(L, (lua_Integer)cs_stream_queued(s->stream));

@@ -249,6 +249,7 @@ static int socket_bind(lua_State *L)
     struct cs_listen_options o = {
         .backlog = (int)CS_MIN(CS_MAX(backlog, 0), 65535),
         .reuseport = cs_opt_bool(L, 2, "reuseport", false),
+        .unix_mode = (unsigned)cs_opt_number(L, 2, "mode", 0) & 0777,
     };
     int err = bind_addr(L, &addr);
     if (err == 0 && vm->state >= CS_VM_DRAINING) {
@@ -290,7 +291,7 @@ static int socket_event(lua_State *L)
 static int socket_getsock(lua_State *L)
 {
     struct cs_task *t = cs_task_current(L);
-    if (!t || t->kind != CS_TASK_COSOCKET) {
+    if (!t || t->kind != CS_TASK_COSOCKET || !t->sock) {
         return 0;
     }
     cs_task_push_sock(L, t);

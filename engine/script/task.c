@@ -188,13 +188,17 @@ void cs_task_discard(struct cs_task *t)
 /* Runs what the coroutine had to close, whatever state it is in. */
 static int close_thread(lua_State *co, lua_State *from)
 {
-    lua_State *before = cs_budget_enter(co, cs_vm_of(co)->cpu_budget_ms);
+    struct cs_vm *vm = cs_vm_of(co);
+    struct cs_task *current = vm->current;
+    lua_State *before = cs_budget_enter(co, vm->cpu_budget_ms);
+    vm->current = NULL; /* what closes runs for no task: no socket is "its own" */
 #if LUA_VERSION_RELEASE_NUM >= 50406
     int status = lua_closethread(co, from);
 #else
     (void)from;
     int status = lua_resetthread(co);
 #endif
+    vm->current = current;
     cs_budget_leave(co, before);
     return status;
 }

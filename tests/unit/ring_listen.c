@@ -91,8 +91,10 @@ static void test_one_port_two_families(void **state)
 {
     struct cs_addr six, four;
     int fd6, fd4;
+    unsigned attempts = 0;
     (void)state;
     do { /* a port that happens to be free for both */
+        assert_true(attempts++ < 20);
         cs_addr_any(&six, AF_INET6, 0);
         fd6 = open_plainly(&six);
         assert_true(fd6 >= 0);
@@ -225,6 +227,28 @@ static void test_unix_in_use(void **state)
     cs_listen_close(fd, &f->unix_addr);
 }
 
+/* Somebody listens who does not get round to accepting: that file is not stale. */
+static void test_unix_in_use_and_busy(void **state)
+{
+    struct fixture *f = *state;
+    const struct cs_addr *addr = &f->unix_addr;
+    int fd = open_with(&f->unix_addr, (struct cs_listen_options){.backlog = 1});
+    int clients[8];
+    unsigned n = 0, queued = 0;
+    assert_true(fd >= 0);
+    for (; n < CS_ARRAY_LEN(clients) && queued == n; n++) {
+        clients[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        queued += connect(clients[n], &addr->sa, addr->len) == 0;
+    }
+    assert_in_range(queued, 1, n - 1);
+    assert_int_equal(open_plainly(&f->unix_addr), -EADDRINUSE);
+    assert_int_equal(access(addr->un.sun_path, F_OK), 0);
+    while (n > 0) {
+        close(clients[--n]);
+    }
+    cs_listen_close(fd, addr);
+}
+
 /* A file that is no socket is somebody's data. */
 static void test_unix_other_file(void **state)
 {
@@ -266,12 +290,13 @@ static void test_unix_abstract(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_both_families),  TEST(test_one_port_two_families),
-        TEST(test_address_in_use), TEST(test_reuseport),
-        TEST(test_backlog),        TEST(test_address_of_others),
-        TEST(test_unix_mode),      TEST(test_unix_stale_file),
-        TEST(test_unix_in_use),    TEST(test_unix_other_file),
-        TEST(test_unix_no_folder), TEST(test_unix_abstract),
+        TEST(test_both_families),   TEST(test_one_port_two_families),
+        TEST(test_address_in_use),  TEST(test_reuseport),
+        TEST(test_backlog),         TEST(test_address_of_others),
+        TEST(test_unix_mode),       TEST(test_unix_stale_file),
+        TEST(test_unix_in_use),     TEST(test_unix_in_use_and_busy),
+        TEST(test_unix_other_file), TEST(test_unix_no_folder),
+        TEST(test_unix_abstract),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

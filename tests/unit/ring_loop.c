@@ -490,6 +490,20 @@ static void test_posts_do_not_outlive_the_loop(void **state)
     cs_loop_destroy(NULL);
 }
 
+/* The wake-up stands in the completion queue already. */
+static void test_posts_end_with_a_woken_loop(void **state)
+{
+    struct fixture *f = *state;
+    struct cs_loop *l = cs_loop_create(ring_open());
+    struct cs_event ev;
+    assert_non_null(l);
+    cs_loop_turn(l, 0);
+    assert_int_equal(cs_loop_post(l, on_post, f), 0);
+    assert_int_equal(cs_ring_wait(cs_loop_ring(l), 0, &ev, 0), 0);
+    cs_loop_destroy(l);
+    ran(f, "");
+}
+
 /* ---- figures, memory ---- */
 
 static bool burn(void *arg)
@@ -569,6 +583,7 @@ int main(void)
         BOTH(test_post_from_threads),
         BOTH(test_post_wakes),
         BOTH(test_posts_do_not_outlive_the_loop),
+        BOTH(test_posts_end_with_a_woken_loop),
         BOTH(test_stats),
 #ifdef CS_FAULTS
         BOTH(test_each_allocation_fails),

@@ -512,6 +512,21 @@ static void test_adopt(void **state)
     close(fd[1]);
 }
 
+/* What is no descriptor costs no slot. */
+static void test_adopt_fails(void **state)
+{
+    struct fixture *f = *state;
+    if (!f->direct) {
+        skip();
+    }
+    int closed = dup(0);
+    close(closed);
+    for (unsigned i = 0; i < 2 * SLOTS; i++) {
+        assert_int_equal(cs_ring_adopt(f->ring, closed), -EBADF);
+    }
+    with_pair(state);
+}
+
 /* ---- many ---- */
 
 static void cycle(struct fixture *f, const struct cs_addr *addr, int fd, bool reset)
@@ -634,6 +649,35 @@ static void test_many_sends_in_one_turn(void **state)
     free(ops);
 }
 
+/* The submission queue becomes full at a send, whose operands were prepared by then. */
+static void test_full_queue_at_a_send(void **state)
+{
+    enum { ROUNDS = 3000 };
+    struct fixture *f = with_pair(state);
+    struct cs_op *ops = many_ops(4 * ROUNDS);
+    static uint8_t sent[ROUNDS][2], got[2 * ROUNDS];
+    size_t have = 0;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct iovec iov[2] = {{&sent[i][0], 1}, {&sent[i][1], 1}};
+        sent[i][0] = (uint8_t)(i >> 8);
+        sent[i][1] = (uint8_t)i;
+        cs_ring_send(f->ring, &ops[4 * i], f->fd, iov, 2);
+        for (unsigned k = 1; k < 4; k++) {
+            cs_ring_poll(f->ring, &ops[4 * i + k], f->fd, POLLOUT);
+        }
+        int n = seen_by(f->peer, got + have, sizeof(got) - have); /* so that no send has to wait */
+        have += n > 0 ? (size_t)n : 0;
+    }
+    UNTIL(have == sizeof(got), {
+        turn(f->ring, 0);
+        int n = seen_by(f->peer, got + have, sizeof(got) - have);
+        have += n > 0 ? (size_t)n : 0;
+    });
+    assert_memory_equal(got, sent, sizeof(got));
+    WAIT(f, many_ended == 4 * ROUNDS);
+    free(ops);
+}
+
 static void test_many_connects_in_one_turn(void **state)
 {
     enum { ROUNDS = 2000 };
@@ -689,10 +733,12 @@ int main(void)
         BOTH(test_names),
         BOTH(test_names_unix),
         BOTH(test_adopt),
+        BOTH(test_adopt_fails),
         BOTH(test_slots_come_back),
         BOTH(test_slot_is_free_at_once),
         BOTH(test_many_polls_in_one_turn),
         BOTH(test_many_sends_in_one_turn),
+        BOTH(test_full_queue_at_a_send),
         BOTH(test_many_connects_in_one_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
