@@ -36,8 +36,8 @@ static inline bool cs_log_enabled(enum cs_log_level level)
     return level <= cs_log_level_now;
 }
 
-/* Any thread. Line feeds and control characters in the message (but not tabs) are written as \n, \xNN (a traceback
- * stays one record). */
+/* Any thread. Line feeds and control characters in the message (but not tabs) are written as \n,
+ * \xNN (a traceback stays one record). */
 void cs_log(enum cs_log_level level, const char *format, ...) CS_PRINTF(2, 3);
 
 /* For warnings that a peer can cause: at most one line a second per `limit`; the next line that

@@ -52,9 +52,9 @@ _Static_assert(sizeof(struct block) % SLAB_STEP == 0, "objects are aligned as ma
 
 struct cs_slab {
     struct cs_list blocks;
-    size_t count;       /* of blocks */
+    size_t count;                     /* of blocks */
     struct block *kept[SLAB_CLASSES]; /* an empty one of that size, or NULL */
-    size_t strays;      /* objects that lie elsewhere than their size says */
+    size_t strays;                    /* objects that lie elsewhere than their size says */
     struct cs_list bins[SLAB_CLASSES][SLAB_BINS];
 };
 

@@ -53,14 +53,14 @@ struct cs_conn {
     uint32_t peer_scope;     /* of a link-local address */
     int16_t why;             /* reason given to close: a code of err.h */
     enum state state : 3;
-    unsigned streak : 3;      /* reads in a row that speak for the other buffer group */
-    bool want : 1;            /* resumed */
-    bool bulk : 1;            /* reads into the large buffers */
+    unsigned streak : 3; /* reads in a row that speak for the other buffer group */
+    bool want : 1;       /* resumed */
+    bool bulk : 1;       /* reads into the large buffers */
     bool dirty : 1, lent : 1, starved : 1; /* in that list of net */
-    bool full : 1;            /* output passed the high mark: on_room is owed */
-    bool shut : 1;            /* the write side is to be ended when the output is sent */
+    bool full : 1;                         /* output passed the high mark: on_room is owed */
+    bool shut : 1; /* the write side is to be ended when the output is sent */
     bool shut_done : 1;
-    bool reset : 1;           /* close with RST */
+    bool reset : 1; /* close with RST */
 };
 
 static const struct cs_stream_ops conn_ops;
@@ -186,8 +186,7 @@ static CS_MUST_CHECK int deadline_set(struct cs_conn *c, uint32_t ms)
         c->deadline->conn = c;
         cs_timer_init(&c->deadline->timer, deadline_passed);
     }
-    cs_timer_set(cs_loop_wheel(c->net->loop), &c->deadline->timer,
-                 cs_loop_now(c->net->loop) + ms);
+    cs_timer_set(cs_loop_wheel(c->net->loop), &c->deadline->timer, cs_loop_now(c->net->loop) + ms);
     return 0;
 }
 
@@ -441,8 +440,8 @@ static int give_back_if_scarce(struct cs_chain *data)
     return 0;
 }
 
-/* Many small writes in one turn share a slice, so that one send takes them all. Bytes behind those a
- * send in flight has been given are free to fill. */
+/* Many small writes in one turn share a slice, so that one send takes them all. Bytes behind those
+ * a send in flight has been given are free to fill. */
 static void join_small(struct cs_chain *out, struct cs_chain *data)
 {
     const struct cs_slice *first = data->head;
@@ -628,8 +627,9 @@ static void log_end(const struct cs_conn *c)
     if (c->peer_family != 0 && cs_conn_peername(c, &peer) == 0) {
         cs_addr_text(&peer, text);
     }
-    cs_log(CS_LOG_INFO, "connection closed service=%s peer=%s in=%llu out=%llu seconds=%llu "
-                        "reason=\"%s\"",
+    cs_log(CS_LOG_INFO,
+           "connection closed service=%s peer=%s in=%llu out=%llu seconds=%llu "
+           "reason=\"%s\"",
            c->origin->service, text, (unsigned long long)c->bytes_in,
            (unsigned long long)c->bytes_out,
            (unsigned long long)(cs_loop_now(c->net->loop) / 1000 - c->start_s), reason(c));

@@ -38,8 +38,8 @@ void cs_origin_unref(struct cs_origin *o);
 
 /* Adopts a descriptor that is connected. peer may be NULL (unknown). origin: may be NULL; gets a
  * reference. NULL when out of memory: the caller still has the descriptor. */
-CS_MUST_CHECK struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd,
-                                             const struct cs_addr *peer, struct cs_origin *origin);
+CS_MUST_CHECK struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr *peer,
+                                             struct cs_origin *origin);
 
 /* Called once from the loop: err 0, or why it failed (then close the stream). */
 typedef void cs_conn_connected_fn(void *user, struct cs_conn *c, int err);
@@ -55,8 +55,8 @@ struct cs_stream *cs_conn_stream(struct cs_conn *c);
 /* The conn of a bottom stream (cs_stream_bottom). */
 struct cs_conn *cs_conn_of(struct cs_stream *bottom);
 
-/* Wakes the user with on_eof when the peer resets although nothing is being read (paused with unread
- * input). Called while paused; ends at the next resume. */
+/* Wakes the user with on_eof when the peer resets although nothing is being read (paused with
+ * unread input). Called while paused; ends at the next resume. */
 void cs_conn_watch(struct cs_conn *c);
 
 /* 0 or -errno; CS_ECLOSED when it is no longer open. */

@@ -220,7 +220,8 @@ struct cs_dial *cs_dial_start(struct cs_net *n, const struct cs_dial_spec *spec,
     cs_timer_init(&d->deadline, dial_expired);
     cs_timer_init(&d->step, dial_stepped);
     if (spec->timeout_ms > 0) {
-        /* From the call on, not from the turn's beginning: the caller may have computed for a while. */
+        /* From the call on, not from the turn's beginning: the caller may have computed for a
+         * while. */
         cs_timer_set(cs_loop_wheel(n->loop), &d->deadline, cs_clock_ms() + spec->timeout_ms);
     }
     dial_begin(d, spec);

@@ -13,18 +13,18 @@ struct cs_resolver;
 
 /* Times in milliseconds, marks in bytes. */
 struct cs_net_config {
-    uint32_t out_high, out_low;  /* write suspends at high, goes on below low */
-    uint32_t in_high, in_low;    /* read-ahead: reading stops at high, goes on below low */
-    uint32_t flush_ms;           /* a graceful close gives up flushing after this */
-    uint32_t drain_ms;           /* ... and waits this long for the peer's end afterwards */
-    bool log_connections;        /* one info line at the end of each accepted connection */
+    uint32_t out_high, out_low; /* write suspends at high, goes on below low */
+    uint32_t in_high, in_low;   /* read-ahead: reading stops at high, goes on below low */
+    uint32_t flush_ms;          /* a graceful close gives up flushing after this */
+    uint32_t drain_ms;          /* ... and waits this long for the peer's end afterwards */
+    bool log_connections;       /* one info line at the end of each accepted connection */
 };
 
 struct cs_net_counters {
     uint64_t accepted, connected, closed;
-    uint64_t accept_lost;     /* taken by the kernel but dropped for want of a descriptor */
+    uint64_t accept_lost; /* taken by the kernel but dropped for want of a descriptor */
     uint64_t bytes_in, bytes_out;
-    uint64_t enobufs;         /* a receive found no buffer */
+    uint64_t enobufs; /* a receive found no buffer */
     uint64_t cancels;
 };
 
@@ -38,11 +38,11 @@ struct cs_net {
     struct cs_resolver *resolver;
     struct cs_net_config config;
     struct cs_net_counters count;
-    unsigned relays; /* open now */
+    unsigned relays;     /* open now */
     unsigned small_size; /* bytes of a small receive buffer: a read that fills one is a full read */
     /* Private to conn.c: linked through the conns. */
-    struct cs_conn *dirty;  /* have output to send in phase 6 */
-    unsigned lent_count;    /* hold receive buffers that go back in phase 7 */
+    struct cs_conn *dirty; /* have output to send in phase 6 */
+    unsigned lent_count;   /* hold receive buffers that go back in phase 7 */
     struct cs_conn *lent[CS_NET_LENT_MAX];
     struct cs_list starved; /* wait for a receive buffer */
     struct cs_list buried;  /* closed; freed in phase 7 */
@@ -57,8 +57,8 @@ CS_MUST_CHECK int cs_net_init(struct cs_net *n, struct cs_loop *loop,
 /* Every conn must be gone (cs_net_close_all and turns until cs_net_idle). */
 void cs_net_finish(struct cs_net *n);
 
-/* The end: closes every connection that is left, whoever owns it (owners get on_closed), and answers
- * every name lookup, now and later, with CS_ECLOSED. */
+/* The end: closes every connection that is left, whoever owns it (owners get on_closed), and
+ * answers every name lookup, now and later, with CS_ECLOSED. */
 void cs_net_close_all(struct cs_net *n, bool abort, int why);
 
 /* True when no connection exists and nothing of ours is with the kernel. */

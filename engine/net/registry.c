@@ -8,8 +8,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* One socket. A live entry has a `live` bound; while a newer generation that wants the address loads,
- * it has a `staged` one too. */
+/* One socket. A live entry has a `live` bound; while a newer generation that wants the address
+ * loads, it has a `staged` one too. */
 struct entry {
     struct cs_list node;
     struct cs_registry *registry;
@@ -68,8 +68,7 @@ bool cs_registry_idle(const struct cs_registry *r)
 /* The entry of an address; one that is being closed only if it need not be after all. */
 static struct entry *find(struct cs_registry *r, const struct cs_addr *addr, bool closing)
 {
-    cs_list_each(l, next, &r->entries)
-    {
+    cs_list_each(l, next, &r->entries) {
         struct entry *e = cs_container_of(l, struct entry, node);
         if (e->closing != closing || e->staged ||
             !cs_addr_equal(cs_listener_addr(e->listener), addr)) {
@@ -187,8 +186,7 @@ static struct cs_bound *bound_create(struct cs_registry *r, const char *service,
 
 static bool bound_here(struct cs_registry *r, const struct cs_addr *addr, unsigned gen, bool share)
 {
-    cs_list_each(l, next, &r->bounds)
-    {
+    cs_list_each(l, next, &r->bounds) {
         const struct cs_bound *b = cs_container_of(l, struct cs_bound, node);
         if (b->gen == gen && !(b->shared && share) && cs_addr_equal(&b->addr, addr)) {
             return true;
@@ -287,8 +285,7 @@ const struct cs_addr *cs_bound_addr(const struct cs_bound *b)
 
 void cs_registry_commit(struct cs_registry *r, unsigned gen)
 {
-    cs_list_each(l, next, &r->entries)
-    {
+    cs_list_each(l, next, &r->entries) {
         struct entry *e = cs_container_of(l, struct entry, node);
         if (e->closing) {
             continue;
@@ -303,8 +300,7 @@ void cs_registry_commit(struct cs_registry *r, unsigned gen)
 
 void cs_registry_rollback(struct cs_registry *r, unsigned gen)
 {
-    cs_list_each(l, next, &r->bounds)
-    {
+    cs_list_each(l, next, &r->bounds) {
         struct cs_bound *b = cs_container_of(l, struct cs_bound, node);
         if (b->gen == gen) {
             struct entry *e = b->entry;
@@ -322,8 +318,7 @@ void cs_registry_rollback(struct cs_registry *r, unsigned gen)
 void cs_registry_stop(struct cs_registry *r)
 {
     r->stopped = true;
-    cs_list_each(l, next, &r->entries)
-    {
+    cs_list_each(l, next, &r->entries) {
         struct entry *e = cs_container_of(l, struct entry, node);
         if (!e->closing) {
             entry_close(e);

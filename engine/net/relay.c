@@ -17,13 +17,13 @@ struct cs_relay {
     struct side side[2];
     struct cs_timer quiet; /* the next look */
     uint32_t idle_ms, linger_ms;
-    int err;       /* of the result */
-    int8_t first;  /* of the result: an enum cs_relay_side */
-    uint8_t still; /* looks in a row that saw no movement */
-    bool ending;   /* both streams are being closed */
-    bool ended[2]; /* that side will send no more */
+    int err;        /* of the result */
+    int8_t first;   /* of the result: an enum cs_relay_side */
+    uint8_t still;  /* looks in a row that saw no movement */
+    bool ending;    /* both streams are being closed */
+    bool ended[2];  /* that side will send no more */
     bool paused[2]; /* that side waits because the other is full */
-    uint32_t seen; /* movement() at the last look */
+    uint32_t seen;  /* movement() at the last look */
     cs_relay_done_fn *done;
     void *user;
 };
@@ -100,8 +100,8 @@ static void start_quiet(struct cs_relay *r)
     look_later(r);
 }
 
-/* Changes with every byte that is read, and with every byte that a kernel takes: a slow reader is not a
- * silent one. */
+/* Changes with every byte that is read, and with every byte that a kernel takes: a slow reader is
+ * not a silent one. */
 static uint32_t movement(const struct cs_relay *r)
 {
     uint64_t n = 0;

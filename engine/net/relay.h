@@ -1,5 +1,6 @@
 /*
- * relay - joins two streams in C: what one reads the other writes, both ways, until both have ended.
+ * relay - joins two streams in C: what one reads the other writes, both ways, until both have
+ * ended.
  *
  *   a.input ─▶ b.write     the end of a's input becomes b's shutdown, and the other way round
  *   b full  ─▶ a paused    b.room ─▶ a resumed
@@ -27,8 +28,8 @@ struct cs_relay_options {
 enum cs_relay_side { CS_RELAY_NOBODY = -1, CS_RELAY_A = 0, CS_RELAY_B = 1 };
 
 struct cs_relay_result {
-    uint64_t bytes[2];       /* [0] a to b, [1] b to a: handed over */
-    int err;                 /* 0: both ended; CS_EIDLE, CS_ELINGER, or what broke a stream */
+    uint64_t bytes[2];        /* [0] a to b, [1] b to a: handed over */
+    int err;                  /* 0: both ended; CS_EIDLE, CS_ELINGER, or what broke a stream */
     enum cs_relay_side first; /* which side ended or broke first */
 };
 
@@ -37,11 +38,10 @@ typedef void cs_relay_done_fn(void *user, const struct cs_relay_result *result);
 
 void cs_relay_options_default(struct cs_relay_options *o);
 
-/* Takes both streams over on success, unread input included. done may be NULL. NULL when out of memory
- * (streams stay the caller's). */
+/* Takes both streams over on success, unread input included. done may be NULL. NULL when out of
+ * memory (streams stay the caller's). */
 CS_MUST_CHECK struct cs_relay *cs_relay_start(struct cs_net *n, struct cs_stream *a,
-                                              struct cs_stream *b,
-                                              const struct cs_relay_options *o,
+                                              struct cs_stream *b, const struct cs_relay_options *o,
                                               cs_relay_done_fn *done, void *user);
 
 /* Nobody is told at the end any more. */

@@ -9,8 +9,8 @@
  * Rules that hold for every layer:
  * - Events come from the loop, never from inside a call on the same stream: after a call the caller
  *   can rely on nothing having happened behind its back.
- * - A stream lives until its user closes it; `closed` is the last event. A user that no longer wants
- *   events detaches (cs_stream_detach) and closes.
+ * - A stream lives until its user closes it; `closed` is the last event. A user that no longer
+ * wants events detaches (cs_stream_detach) and closes.
  * - Input that nobody consumes stays in `in`; a layer stops reading when that passes its high mark.
  *   A new stream is paused: it reads nothing until the first resume.
  * - Writes are never refused for fullness: whoever writes looks at cs_stream_room first, and waits
@@ -37,8 +37,9 @@ struct cs_stream_user {
     void (*on_input)(void *user, struct cs_stream *s);
     /* Outstanding output fell below the low mark after cs_stream_room was 0. */
     void (*on_room)(void *user, struct cs_stream *s);
-    /* No more input will come: err 0 = the peer ended its side, else the connection broke (s->err is
-     * set, writes fail from now on). Can come a second time, with an error, after a clean end. */
+    /* No more input will come: err 0 = the peer ended its side, else the connection broke (s->err
+     * is set, writes fail from now on). Can come a second time, with an error, after a clean end.
+     */
     void (*on_eof)(void *user, struct cs_stream *s, int err);
     /* The last event, after close: s is freed when this returns. */
     void (*on_closed)(void *user, struct cs_stream *s);
@@ -82,15 +83,15 @@ static inline void cs_stream_detach(struct cs_stream *s)
 }
 
 /* Takes all slices of data (which is empty afterwards, also on failure). 0, or the error that broke
- * the stream, CS_ECLOSED after close or shutdown, -ENOMEM (then nothing was taken that would be sent
- * in part). */
+ * the stream, CS_ECLOSED after close or shutdown, -ENOMEM (then nothing was taken that would be
+ * sent in part). */
 CS_MUST_CHECK static inline int cs_stream_write(struct cs_stream *s, struct cs_chain *data)
 {
     return s->ops->write(s, data);
 }
 
-/* Takes the first n bytes of s->in (n <= s->in.len) out: moved to the end of `into`, or dropped when
- * that is NULL. Reading goes on when there is space again. 0, or -ENOMEM with nothing lost. */
+/* Takes the first n bytes of s->in (n <= s->in.len) out: moved to the end of `into`, or dropped
+ * when that is NULL. Reading goes on when there is space again. 0, or -ENOMEM with nothing lost. */
 CS_MUST_CHECK static inline int cs_stream_consume(struct cs_stream *s, size_t n,
                                                   struct cs_chain *into)
 {

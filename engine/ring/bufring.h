@@ -1,6 +1,6 @@
 /*
- * bufring - one group of receive buffers that the kernel picks from (a provided buffer ring). A buffer
- * is with the kernel or lent out as a slice; releasing the slice gives it back.
+ * bufring - one group of receive buffers that the kernel picks from (a provided buffer ring). A
+ * buffer is with the kernel or lent out as a slice; releasing the slice gives it back.
  *
  * Thread: its ring's.
  */

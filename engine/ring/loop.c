@@ -36,7 +36,7 @@ struct cs_loop {
     struct cs_ring *ring;
     struct cs_wheel *wheel;
     uint64_t now_ms;
-    bool busy; /* something has more to do: the next turn does not sleep */
+    bool busy;   /* something has more to do: the next turn does not sleep */
     bool ending; /* being destroyed: what is posted is not run any more */
     struct phase phases[CS_PHASE_COUNT];
     struct inbox inbox;

@@ -9,8 +9,8 @@
  *   6 write          one send per connection for everything written in 3-5
  *   7 bury           give lent buffers back, free what became unreachable this turn
  *
- * Work of every phase is bounded per turn; a phase that has more left says so and the next turn does
- * not sleep. Rooms above put themselves into phases 5-7.
+ * Work of every phase is bounded per turn; a phase that has more left says so and the next turn
+ * does not sleep. Rooms above put themselves into phases 5-7.
  */
 #ifndef CS_RING_LOOP_H
 #define CS_RING_LOOP_H

@@ -31,7 +31,8 @@ unsigned cs_probe_features(struct io_uring *ring)
 {
     struct io_uring_probe *p = io_uring_get_probe_ring(ring);
     unsigned features = 0;
-    /* FIXED_FD_INSTALL (6.8) came after the socket options by URING_CMD (6.7): it stands for both. */
+    /* FIXED_FD_INSTALL (6.8) came after the socket options by URING_CMD (6.7): it stands for both.
+     */
     if (p && io_uring_opcode_supported(p, CS_URING_OP_FIXED_FD_INSTALL) && !masked("direct")) {
         features |= CS_RING_DIRECT;
     }
@@ -87,7 +88,8 @@ void cs_probe_explain(int err, char *why, size_t size)
 void cs_ring_describe(char *buf, size_t size)
 {
     struct io_uring ring;
-    int err = io_uring_queue_init(8, &ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+    int err =
+        io_uring_queue_init(8, &ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
     if (err < 0) {
         cs_probe_explain(err, buf, size);
         return;

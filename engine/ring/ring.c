@@ -1,8 +1,8 @@
 /*
  * ring - io_uring behind the face of ring.h: calls to SQEs, CQEs to events, sockets to slots.
  *
- * user_data is the op's address with a tag in its three low bits that says what kind of completion it
- * is; 0 is a completion nobody waits for.
+ * user_data is the op's address with a tag in its three low bits that says what kind of completion
+ * it is; 0 is a completion nobody waits for.
  */
 #include "ring/ring.h"
 
@@ -29,13 +29,13 @@
 #define PLAIN_RESERVE 64u /* descriptors for files, logs and names where sockets take them too */
 
 enum tag {
-    TAG_PLAIN = 0,  /* res is the op's result; a receive of group 0 */
-    TAG_BULK = 1,   /* a receive of group 1 */
-    TAG_ACCEPT = 2, /* res is a new descriptor */
-    TAG_OPTION = 3, /* res is a length: 0 means success to the op */
-    TAG_PART = 4,   /* an earlier link of the op's chain, which posts only when it failed */
-    TAG_FAULT = 5,  /* the op could not even be started: its error is in op->err */
-    TAG_SYNC = 6,   /* a call that waits for its own completion */
+    TAG_PLAIN = 0,   /* res is the op's result; a receive of group 0 */
+    TAG_BULK = 1,    /* a receive of group 1 */
+    TAG_ACCEPT = 2,  /* res is a new descriptor */
+    TAG_OPTION = 3,  /* res is a length: 0 means success to the op */
+    TAG_PART = 4,    /* an earlier link of the op's chain, which posts only when it failed */
+    TAG_FAULT = 5,   /* the op could not even be started: its error is in op->err */
+    TAG_SYNC = 6,    /* a call that waits for its own completion */
     TAG_CONNECT = 7, /* the last link of a chain; see cs_ring_cancel */
     TAG_MASK = 7,
 };
@@ -58,7 +58,7 @@ struct cs_ring {
     struct cs_bufring *groups[2];
     struct slots slots;
     unsigned plain_open, plain_max; /* without slots: sockets open, and how many may be */
-    size_t scratch_used; /* operands that must stay until they are submitted */
+    size_t scratch_used;            /* operands that must stay until they are submitted */
     uint8_t *scratch;
 };
 
@@ -73,8 +73,8 @@ void cs_ring_config_default(struct cs_ring_config *config)
 static int open_uring(struct io_uring *u)
 {
     struct io_uring_params p = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                 IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
+        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+                 IORING_SETUP_CQSIZE,
         .cq_entries = CQ_ENTRIES,
     };
     return io_uring_queue_init_params(SQ_ENTRIES, u, &p);
@@ -184,8 +184,8 @@ unsigned cs_ring_features(const struct cs_ring *r)
 
 /* ---- submission ---- */
 
-/* The kernel refuses a submission only for want of memory, or while completions that did not fit are
- * waiting; both pass. A kernel that keeps refusing for seconds leaves nothing to do but end. */
+/* The kernel refuses a submission only for want of memory, or while completions that did not fit
+ * are waiting; both pass. A kernel that keeps refusing for seconds leaves nothing to do but end. */
 static void submit(struct cs_ring *r)
 {
     for (unsigned attempt = 0; io_uring_sq_ready(&r->uring) > 0; attempt++) {
@@ -594,8 +594,8 @@ void cs_ring_cancel(struct cs_ring *r, struct cs_op *op)
 
 /* ---- calls that are over when they return ---- */
 
-/* Submits `sqe` (already prepared, the newest) and returns its result, taking it out of the completion
- * queue from between the others. All commands used so complete within the submission. */
+/* Submits `sqe` (already prepared, the newest) and returns its result, taking it out of the
+ * completion queue from between the others. All commands used so complete within the submission. */
 static int run_now(struct cs_ring *r, struct io_uring_sqe *sqe)
 {
     struct io_uring_cqe *cqe;
@@ -649,8 +649,8 @@ void cs_ring_close(struct cs_ring *r, cs_fd fd, bool reset)
     }
     sqe = next_sqe(r);
     if (is_direct(fd)) {
-        /* Both run as they are submitted, in order, so a later connect may already be given the slot.
-         * (A link would make the close run later than that.) */
+        /* Both run as they are submitted, in order, so a later connect may already be given the
+         * slot. (A link would make the close run later than that.) */
         io_uring_prep_close_direct(sqe, slot_of(fd));
         return_slot(r, slot_of(fd));
     } else {

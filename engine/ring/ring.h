@@ -1,6 +1,6 @@
 /*
- * ring - the narrow face of the event engine. What stands behind it is chosen at link time: io_uring
- * (ring.c), or the seeded simulator of tests/sim. Nothing above knows which.
+ * ring - the narrow face of the event engine. What stands behind it is chosen at link time:
+ * io_uring (ring.c), or the seeded simulator of tests/sim. Nothing above knows which.
  *
  * Starting an op never fails at the call: whatever goes wrong (a full queue, no memory, no
  * descriptor) arrives as the op's event. Handlers run in cs_loop's phase for them, never inside a
@@ -21,13 +21,14 @@ struct iovec;
 
 /* Features that were looked for. COSOCKD_WITHOUT=name,name switches them off for tests. */
 enum cs_ring_feature {
-    CS_RING_DIRECT = 1 << 0,  /* "direct": sockets live in the ring's table (Linux 6.8) */
+    CS_RING_DIRECT = 1 << 0, /* "direct": sockets live in the ring's table (Linux 6.8) */
 };
 
 struct cs_ring_config {
     unsigned slots_max; /* sockets this ring may hold; 0: as many as RLIMIT_NOFILE allows */
-    unsigned small_buffers, small_size; /* receive group 0: count (a power of two) and bytes of each */
-    unsigned bulk_buffers, bulk_size;   /* receive group 1 */
+    unsigned small_buffers,
+        small_size; /* receive group 0: count (a power of two) and bytes of each */
+    unsigned bulk_buffers, bulk_size; /* receive group 1 */
 };
 
 /* The defaults, measured: see docs/benchmarks.md. */
@@ -67,26 +68,26 @@ static inline void cs_ring_event_begin(const struct cs_event *ev)
 /* ---- listening: process-wide, not bound to a ring ---- */
 
 struct cs_listen_options {
-    int backlog;      /* 0: as large as the system allows */
-    bool reuseport;   /* several sockets may share the address */
+    int backlog;        /* 0: as large as the system allows */
+    bool reuseport;     /* several sockets may share the address */
     unsigned unix_mode; /* permissions of a Unix socket's file, e.g. 0660; 0: as umask says */
 };
 
 /* A listening socket, TCP with NODELAY set (accepted sockets inherit it) and IPV6_V6ONLY. On return
- * addr has the real port. A stale Unix socket file nobody listens on is replaced. *fd is ordinary and
- * the caller's, closed with cs_listen_close. 0 or -errno (-EADDRINUSE ...). Any thread. */
+ * addr has the real port. A stale Unix socket file nobody listens on is replaced. *fd is ordinary
+ * and the caller's, closed with cs_listen_close. 0 or -errno (-EADDRINUSE ...). Any thread. */
 CS_MUST_CHECK int cs_listen_open(int *fd, struct cs_addr *addr, const struct cs_listen_options *o);
 void cs_listen_close(int fd, const struct cs_addr *addr);
 
-/* Takes one connection without waiting: a real descriptor, or -EAGAIN when the queue is empty. Used to
- * empty a listener before it is closed. Not while an accept is armed on it. */
+/* Takes one connection without waiting: a real descriptor, or -EAGAIN when the queue is empty. Used
+ * to empty a listener before it is closed. Not while an accept is armed on it. */
 int cs_listen_accept_now(int fd);
 
 /* ---- ops ---- */
 
-/* Accepts connections until cancelled or failed, or (with once) one: an event each, res = the new cs_fd.
- * A final event with -ENFILE/-EMFILE means the table was full and that one connection may be lost: a
- * burst can overrun a table that is nearly full unless it is taken one at a time. */
+/* Accepts connections until cancelled or failed, or (with once) one: an event each, res = the new
+ * cs_fd. A final event with -ENFILE/-EMFILE means the table was full and that one connection may be
+ * lost: a burst can overrun a table that is nearly full unless it is taken one at a time. */
 void cs_ring_accept(struct cs_ring *r, struct cs_op *op, int listen_fd, bool once);
 
 /* Makes a stream socket, binds it to `local` (NULL: not), connects it. The final event has res 0 or
@@ -97,8 +98,8 @@ void cs_ring_connect(struct cs_ring *r, struct cs_op *op, cs_fd *fd, const struc
 
 enum cs_ring_group { CS_RING_SMALL = 0, CS_RING_BULK = 1 };
 
-/* Receives until end of stream, error or cancel. Each event with res > 0 lends a slice; res 0 is end
- * of stream; -ENOBUFS: no buffer was free, arm again when cs_ring_buffers_free says so. */
+/* Receives until end of stream, error or cancel. Each event with res > 0 lends a slice; res 0 is
+ * end of stream; -ENOBUFS: no buffer was free, arm again when cs_ring_buffers_free says so. */
 void cs_ring_recv(struct cs_ring *r, struct cs_op *op, cs_fd fd, enum cs_ring_group group);
 
 /* Buffers of the group that are with the kernel now. */
@@ -110,12 +111,12 @@ unsigned cs_ring_buffer_size(const struct cs_ring *r, enum cs_ring_group group);
 /* Gives the memory of receive buffers that nobody uses back to the system: for quiet moments. */
 void cs_ring_trim(struct cs_ring *r);
 
-/* Whether a lent slice may be kept beyond its turn (a relay's, until it is sent): false when too many
- * of its group are out already; then copy it (cs_chain_own). */
+/* Whether a lent slice may be kept beyond its turn (a relay's, until it is sent): false when too
+ * many of its group are out already; then copy it (cs_chain_own). */
 bool cs_ring_may_keep(const struct cs_slice *s);
 
-/* Sends; the bytes must stay until the final event, the iov array need not. n is 1..CS_RING_IOV_MAX.
- * res = bytes taken, possibly fewer than given. */
+/* Sends; the bytes must stay until the final event, the iov array need not. n
+ * is 1..CS_RING_IOV_MAX. res = bytes taken, possibly fewer than given. */
 #define CS_RING_IOV_MAX 16
 void cs_ring_send(struct cs_ring *r, struct cs_op *op, cs_fd fd, const struct iovec *iov,
                   unsigned n);
@@ -124,13 +125,13 @@ void cs_ring_send(struct cs_ring *r, struct cs_op *op, cs_fd fd, const struct io
  * (poll(2) bits; POLLERR and POLLHUP always count). res = the bits. */
 void cs_ring_poll(struct cs_ring *r, struct cs_op *op, cs_fd fd, unsigned events);
 
-/* The peer's address of a just accepted socket: res 0 and *out filled (it must stay until the event),
- * or -errno. family: that of the listener. */
+/* The peer's address of a just accepted socket: res 0 and *out filled (it must stay until the
+ * event), or -errno. family: that of the listener. */
 void cs_ring_peername(struct cs_ring *r, struct cs_op *op, cs_fd fd, int family,
                       struct sockaddr_in6 *out);
 
-/* Asks for an armed op to end soon: with its own result if that was faster, else -ECANCELED. Harmless
- * when it is not armed. */
+/* Asks for an armed op to end soon: with its own result if that was faster, else -ECANCELED.
+ * Harmless when it is not armed. */
 void cs_ring_cancel(struct cs_ring *r, struct cs_op *op);
 
 /* ---- calls that are over when they return ---- */

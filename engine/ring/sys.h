@@ -1,6 +1,6 @@
 /*
- * sys - kernel interfaces of io_uring that Debian 12's liburing 2.3 has no helper for yet. Numbers and
- * layouts are kernel ABI (include/uapi/linux/io_uring.h).
+ * sys - kernel interfaces of io_uring that Debian 12's liburing 2.3 has no helper for yet. Numbers
+ * and layouts are kernel ABI (include/uapi/linux/io_uring.h).
  */
 #ifndef CS_RING_SYS_H
 #define CS_RING_SYS_H

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <math.h>
 
-/* The codes that have a name of their own in the API (ba-api B.8); callers that know better (a failed
- * connect, say) name the string themselves. */
+/* The codes that have a name of their own in the API (ba-api B.8); callers that know better (a
+ * failed connect, say) name the string themselves. */
 const char *cs_error_string(int err)
 {
     switch (err) {

@@ -1,5 +1,6 @@
 /*
- * bind - what the files that bind the API share: argument checks and results as ba-api.md wants them.
+ * bind - what the files that bind the API share: argument checks and results as ba-api.md wants
+ * them.
  */
 #ifndef CS_SCRIPT_BIND_H
 #define CS_SCRIPT_BIND_H
@@ -10,32 +11,33 @@
 #include "base/err.h"
 #include "script/task.h"
 
-/* Each adds its functions to the `ba` table on top of the stack (and to globals where documented). */
-CS_RAISES void cs_bind_socket(lua_State *L);    /* ba.socket */
-CS_RAISES void cs_bind_relay(lua_State *L);     /* ba.socket.relay (ba.socket is made before) */
-CS_RAISES void cs_bind_pack(lua_State *L);      /* ba.socket.h2n n2h fh2n fn2h (likewise) */
-CS_RAISES void cs_bind_thread(lua_State *L);    /* ba.thread, ba.sleep */
-CS_RAISES void cs_bind_timer(lua_State *L);     /* ba.timer, ba.clock */
-CS_RAISES void cs_bind_io(lua_State *L);        /* ba.openio, ba.mkio, the io objects */
-CS_RAISES void cs_bind_trace(lua_State *L);     /* trace, tracep, print to the log in services */
+/* Each adds its functions to the `ba` table on top of the stack (and to globals where documented).
+ */
+CS_RAISES void cs_bind_socket(lua_State *L); /* ba.socket */
+CS_RAISES void cs_bind_relay(lua_State *L);  /* ba.socket.relay (ba.socket is made before) */
+CS_RAISES void cs_bind_pack(lua_State *L);   /* ba.socket.h2n n2h fh2n fn2h (likewise) */
+CS_RAISES void cs_bind_thread(lua_State *L); /* ba.thread, ba.sleep */
+CS_RAISES void cs_bind_timer(lua_State *L);  /* ba.timer, ba.clock */
+CS_RAISES void cs_bind_io(lua_State *L);     /* ba.openio, ba.mkio, the io objects */
+CS_RAISES void cs_bind_trace(lua_State *L);  /* trace, tracep, print to the log in services */
 
 /* The string of the B.8 table for a code of err.h: "timeout", "socketclosed" ... */
 const char *cs_error_string(int err);
 
-/* Pushes nil, string [, "ECONNREFUSED", "connection refused"]: the system's error where there is one.
- * Returns the number of values. */
+/* Pushes nil, string [, "ECONNREFUSED", "connection refused"]: the system's error where there is
+ * one. Returns the number of values. */
 int cs_push_error(lua_State *L, int err);
 int cs_push_error_as(lua_State *L, const char *string, int err);
 
-/* A number of milliseconds (floats are truncated; NaN, infinities and negative ones raise, naming the
- * argument). */
+/* A number of milliseconds (floats are truncated; NaN, infinities and negative ones raise, naming
+ * the argument). */
 CS_RAISES int64_t cs_check_ms(lua_State *L, int arg);
 
 /* Any integral or float number, truncated; NaN and infinities raise. */
 CS_RAISES lua_Integer cs_check_number(lua_State *L, int arg);
 
-/* Fields of an option table: absent or nil gives the default; a wrong type raises with the field's name.
- * A `table` that is not a table has no fields. */
+/* Fields of an option table: absent or nil gives the default; a wrong type raises with the field's
+ * name. A `table` that is not a table has no fields. */
 CS_RAISES bool cs_opt_bool(lua_State *L, int table, const char *field, bool otherwise);
 CS_RAISES lua_Integer cs_opt_number(lua_State *L, int table, const char *field,
                                     lua_Integer otherwise);

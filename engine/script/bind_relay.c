@@ -2,8 +2,8 @@
  * bind_relay - ba.socket.relay(a, b [, options]): two open sockets handed to the engine.
  *
  *   options.idle    ms without a byte either way until it ends (0, the default: never)
- *   options.linger  ms the second half may stay silent once the first has ended (30,000; 0: for ever)
- *   options.detach  true: returns true at once, the tunnel has no Lua object any more
+ *   options.linger  ms the second half may stay silent once the first has ended (30,000; 0: for
+ * ever) options.detach  true: returns true at once, the tunnel has no Lua object any more
  *   options.on_close  function(result), called when a detached one has ended
  *
  * Returns result = {a_to_b = bytes, b_to_a = bytes, reason = "eof", "idle", "linger", "reset", ...,
@@ -103,8 +103,7 @@ void cs_relays_closed(struct cs_vm *vm)
         lua_pushcfunction(vm->L, start_on_close);
         lua_pushlightuserdata(vm->L, t);
         if (lua_pcall(vm->L, 1, 0, 0) != LUA_OK) {
-            cs_log(CS_LOG_ERROR, "on_close of a relay was not called: %s",
-                   lua_tostring(vm->L, -1));
+            cs_log(CS_LOG_ERROR, "on_close of a relay was not called: %s", lua_tostring(vm->L, -1));
             lua_pop(vm->L, 1);
         }
         told_free(t);
@@ -115,8 +114,7 @@ void cs_relays_forget(struct cs_vm *vm)
 {
     struct cs_list *lists[] = {&vm->relays, &vm->closed_relays};
     for (unsigned i = 0; i < CS_ARRAY_LEN(lists); i++) {
-        cs_list_each(l, next, lists[i])
-        {
+        cs_list_each(l, next, lists[i]) {
             struct told *t = cs_container_of(l, struct told, node);
             if (t->relay) {
                 cs_relay_forget(t->relay);

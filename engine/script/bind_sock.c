@@ -7,9 +7,11 @@
 #include "base/log.h"
 #include "script/sock.h"
 
-#define READ_MAX 65536  /* bytes one read joins from small pieces */
+#define READ_MAX 65536     /* bytes one read joins from small pieces */
 #define SHORT_RETRY_MS 100 /* while memory is short, accept looks again this often */
-#define STREAK_MAX 64   /* calls a task may have answered in one slice before others get their turn */
+#define STREAK_MAX                                                                                 \
+    64 /* calls a task may have answered in one slice before others get their turn                 \
+        */
 
 /* Raises when somebody waits on s already. */
 static void CS_RAISES check_free(lua_State *L, struct cs_sock *s)
@@ -31,8 +33,8 @@ static void wait_on(struct cs_sock *s, struct cs_task *t, enum cs_wait what)
 
 /* ---- read ---- */
 
-/* Pushes up to READ_MAX unread bytes (more if one piece is larger). Consuming after pushing: a memory
- * error loses nothing. */
+/* Pushes up to READ_MAX unread bytes (more if one piece is larger). Consuming after pushing: a
+ * memory error loses nothing. */
 static void CS_RAISES push_input(lua_State *L, struct cs_stream *stream)
 {
     const struct cs_slice *head = stream->in.head;
@@ -223,8 +225,8 @@ static int write_on(lua_State *L, int status, lua_KContext ctx)
     return n;
 }
 
-/* A page, job or timer writes to a cosocket: it is never suspended (A.5). Nothing of a message is taken
- * when it does not fit the queue. */
+/* A page, job or timer writes to a cosocket: it is never suspended (A.5). Nothing of a message is
+ * taken when it does not fit the queue. */
 static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct payload p)
 {
     size_t queued = cs_stream_queued(s->stream);
@@ -290,7 +292,8 @@ static int accept_on(lua_State *L, int status, lua_KContext ctx)
     if (cs_vm_short(s->vm)) { /* no coroutine could be made for it: clients wait in the backlog */
         static struct cs_log_limit limit;
         cs_log_limited(&limit, CS_LOG_WARN,
-                       "accepting paused service=%s: the scripts' memory is nearly used up", t->name);
+                       "accepting paused service=%s: the scripts' memory is nearly used up",
+                       t->name);
         look_again_ms = SHORT_RETRY_MS;
     } else {
         struct cs_sock *fresh = cs_sock_new(L, CS_SOCK_BLOCKING); /* first: it can raise */
@@ -631,8 +634,7 @@ static int sock_tostring(lua_State *L)
     struct cs_addr a;
     if (s->state == CS_SOCK_LISTENING) {
         cs_addr_text(cs_bound_addr(s->bound), text);
-    } else if (s->stream &&
-               cs_conn_peername(cs_conn_of(cs_stream_bottom(s->stream)), &a) == 0) {
+    } else if (s->stream && cs_conn_peername(cs_conn_of(cs_stream_bottom(s->stream)), &a) == 0) {
         cs_addr_text(&a, text);
     }
     lua_pushfstring(L, "socket (%s%s%s): %p", state_name(s), *text ? " " : "", text, (void *)s);
@@ -641,12 +643,13 @@ static int sock_tostring(lua_State *L)
 
 void cs_bind_sock_methods(lua_State *L)
 {
-    static const luaL_Reg methods[] = {
-        {"read", sock_read},         {"write", sock_write},       {"accept", sock_accept},
-        {"event", sock_event},       {"close", sock_close},       {"disable", sock_disable},
-        {"enable", sock_enable},     {"state", sock_state},       {"owner", sock_owner},
-        {"queuelen", sock_queuelen}, {"peername", sock_peername}, {"sockname", sock_sockname},
-        {"setoption", sock_setoption}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"read", sock_read},           {"write", sock_write},
+                                       {"accept", sock_accept},       {"event", sock_event},
+                                       {"close", sock_close},         {"disable", sock_disable},
+                                       {"enable", sock_enable},       {"state", sock_state},
+                                       {"owner", sock_owner},         {"queuelen", sock_queuelen},
+                                       {"peername", sock_peername},   {"sockname", sock_sockname},
+                                       {"setoption", sock_setoption}, {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__gc", sock_gc}, {"__close", sock_close}, {"__tostring", sock_tostring}, {NULL, NULL}};
     luaL_newmetatable(L, CS_SOCK_TYPE);

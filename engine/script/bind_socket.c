@@ -66,8 +66,8 @@ static bool is_unix(const char *address)
     return strncmp(address, "unix:", 5) == 0;
 }
 
-/* The socket to connect or bind: the caller's own while it is a cosocket, else a new one. Pushes it; NULL
- * when the cosocket has been used already. */
+/* The socket to connect or bind: the caller's own while it is a cosocket, else a new one. Pushes
+ * it; NULL when the cosocket has been used already. */
 static struct cs_sock *CS_RAISES socket_for_caller(lua_State *L)
 {
     struct cs_task *t = cs_task_current(L);
@@ -132,8 +132,8 @@ static uint32_t clamp_ms(lua_Integer ms)
     return (uint32_t)CS_MIN(CS_MAX(ms, 1), (lua_Integer)UINT32_MAX);
 }
 
-/* What connect's arguments say (stack: address, port, options); the strings stay with Lua. `local` is
- * room for spec->local. 0, or what is wrong with `intf`. */
+/* What connect's arguments say (stack: address, port, options); the strings stay with Lua. `local`
+ * is room for spec->local. 0, or what is wrong with `intf`. */
 static int CS_RAISES check_spec(lua_State *L, struct cs_dial_spec *spec, struct cs_addr *local)
 {
     bool ipv6 = cs_opt_bool(L, 3, "ipv6", false);
@@ -226,8 +226,8 @@ static int CS_RAISES bind_addr(lua_State *L, struct cs_addr *addr)
         return cs_addr_parse(addr, lua_tostring(L, 1), 0);
     }
     uint16_t port = check_port(L, 1);
-    const char *intf = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2)
-                                                     : cs_opt_string(L, 2, "intf");
+    const char *intf =
+        lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : cs_opt_string(L, 2, "intf");
     if (intf) {
         return local_addr(intf, ipv6, port, addr);
     }
@@ -262,8 +262,9 @@ static int socket_bind(lua_State *L)
     if (!s) {
         return cs_push_error(L, CS_ESTATE);
     }
-    err = cs_registry_bind(vm->registry, &s->bound, vm->net, &addr, &o, vm->current->name, vm->generation,
-                           vm->state == CS_VM_CURRENT, vm->check_only, &cs_sock_bound_user, s);
+    err = cs_registry_bind(vm->registry, &s->bound, vm->net, &addr, &o, vm->current->name,
+                           vm->generation, vm->state == CS_VM_CURRENT, vm->check_only,
+                           &cs_sock_bound_user, s);
     if (err < 0) {
         vm->bind_err = vm->state == CS_VM_LOADING ? err : 0;
         return cs_push_error_as(L, err == CS_ESHUTDOWN ? "sysshutdown" : "bind", err);
@@ -367,10 +368,13 @@ static int socket_stat(lua_State *L)
 
 void cs_bind_socket(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"connect", socket_connect}, {"bind", socket_bind}, {"event", socket_event},
-        {"getsock", socket_getsock}, {"toip", socket_toip}, {"stat", socket_stat},
-        {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"connect", socket_connect},
+                                         {"bind", socket_bind},
+                                         {"event", socket_event},
+                                         {"getsock", socket_getsock},
+                                         {"toip", socket_toip},
+                                         {"stat", socket_stat},
+                                         {NULL, NULL}};
     cs_bind_sock_methods(L);
     luaL_newlib(L, functions);
     lua_setfield(L, -2, "socket");

@@ -1,7 +1,7 @@
 /*
  * budget - the CPU budget of coroutines without a permanent hook: a timer on the thread's CPU clock
- * ticks while the thread computes (an idle one gets no signal); when a slice has lasted too many ticks
- * its state gets a hook that raises an error at the line it is at.
+ * ticks while the thread computes (an idle one gets no signal); when a slice has lasted too many
+ * ticks its state gets a hook that raises an error at the line it is at.
  */
 #include <errno.h>
 #include <lauxlib.h>
@@ -22,7 +22,7 @@ static _Thread_local struct {
     volatile unsigned slice;
     volatile uint32_t budget_ms;
     volatile sig_atomic_t overrun; /* this slice is over its budget */
-    unsigned seen_slice, ticks; /* the handler's own */
+    unsigned seen_slice, ticks;    /* the handler's own */
     bool started;
 } budget;
 

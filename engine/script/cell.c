@@ -13,11 +13,11 @@
 #include "script/task.h"
 #include "script/vm.h"
 
-#define RESUMES_MAX 1024       /* tasks a VM resumes in one turn */
-#define COLLECT_AFTER_MS 1000  /* of quiet, before the one full collection */
-#define STOP_TASKS_MS 2000     /* stopped tasks get this long to end */
-#define STOP_FLUSH_MS 1000     /* ... and their connections this long to flush */
-#define STOP_LOOK_MS 20        /* how often to look whether the tasks have ended */
+#define RESUMES_MAX 1024      /* tasks a VM resumes in one turn */
+#define COLLECT_AFTER_MS 1000 /* of quiet, before the one full collection */
+#define STOP_TASKS_MS 2000    /* stopped tasks get this long to end */
+#define STOP_FLUSH_MS 1000    /* ... and their connections this long to flush */
+#define STOP_LOOK_MS 20       /* how often to look whether the tasks have ended */
 
 struct generation {
     struct cs_list node; /* in cell->draining */
@@ -32,11 +32,11 @@ struct cs_cell {
     struct cs_cell_config config;
     struct generation *current, *staged;
     struct cs_list draining;
-    struct cs_errors errors; /* of the one being staged */
+    struct cs_errors errors;   /* of the one being staged */
     cs_cell_loaded_fn *loaded; /* not NULL while loading */
     void *loaded_user;
     struct cs_timer collect, stop;
-    uint64_t seen_activity; /* when last looked at */
+    uint64_t seen_activity;              /* when last looked at */
     uint64_t errors_past, overruns_past; /* of generations that are gone */
     bool stopping, abort_next;
 };
@@ -166,16 +166,14 @@ static bool drained(const struct cs_vm *vm)
 static bool run_draining(struct cs_cell *c)
 {
     bool more = false;
-    cs_list_each(l, next, &c->draining)
-    {
+    cs_list_each(l, next, &c->draining) {
         struct generation *g = cs_container_of(l, struct generation, node);
         more |= run_vm(g->vm);
         if (g->vm->state == CS_VM_DRAINING && drained(g->vm)) {
             generation_stop(c, g);
             more = true;
-        } else if (g->vm->state == CS_VM_STOPPING &&
-                   (g->vm->task_count == 0 || g->vm->exiting ||
-                    cs_loop_now(c->loop) >= g->stop_by_ms)) {
+        } else if (g->vm->state == CS_VM_STOPPING && (g->vm->task_count == 0 || g->vm->exiting ||
+                                                      cs_loop_now(c->loop) >= g->stop_by_ms)) {
             generation_destroy(c, g);
         }
     }
@@ -187,8 +185,7 @@ static uint64_t activity(const struct cs_cell *c)
 {
     uint64_t sum = c->net.count.accepted + c->net.count.closed;
     sum += c->current ? c->current->vm->resumes : 0;
-    cs_list_each(l, next, (struct cs_list *)&c->draining)
-    {
+    cs_list_each(l, next, (struct cs_list *)&c->draining) {
         sum += cs_container_of(l, struct generation, node)->vm->resumes;
     }
     return sum;
@@ -198,8 +195,7 @@ static void note_activity(struct cs_cell *c)
 {
     if (!cs_timer_active(&c->collect) && activity(c) != c->seen_activity) {
         c->seen_activity = activity(c);
-        cs_timer_set(cs_loop_wheel(c->loop), &c->collect,
-                     cs_loop_now(c->loop) + COLLECT_AFTER_MS);
+        cs_timer_set(cs_loop_wheel(c->loop), &c->collect, cs_loop_now(c->loop) + COLLECT_AFTER_MS);
     }
 }
 
@@ -230,8 +226,7 @@ static void collect_when_quiet(struct cs_timer *t)
     if (c->current) {
         cs_vm_collect(c->current->vm);
     }
-    cs_list_each(l, next, &c->draining)
-    {
+    cs_list_each(l, next, &c->draining) {
         cs_vm_collect(cs_container_of(l, struct generation, node)->vm);
     }
     cs_mem_trim();
@@ -258,8 +253,7 @@ static void stop_by(struct cs_timer *t)
 
 void cs_cell_end_draining(struct cs_cell *c, unsigned generation)
 {
-    cs_list_each(l, next, &c->draining)
-    {
+    cs_list_each(l, next, &c->draining) {
         struct generation *g = cs_container_of(l, struct generation, node);
         if (g->vm->state == CS_VM_DRAINING && g->vm->generation <= generation) {
             generation_stop(c, g);
@@ -281,8 +275,7 @@ void cs_cell_stop(struct cs_cell *c)
         retire(c, c->current);
         c->current = NULL;
     }
-    cs_list_each(l, next, &c->draining)
-    {
+    cs_list_each(l, next, &c->draining) {
         generation_stop(c, cs_container_of(l, struct generation, node));
     }
     cs_timer_set(cs_loop_wheel(c->loop), &c->stop, cs_loop_now(c->loop));
@@ -354,8 +347,7 @@ void cs_cell_status(struct cs_cell *c, struct cs_cell_status *out)
     cs_loop_stats(c->loop, &out->loop, true);
     add_generation(c, c->current, out);
     add_generation(c, c->staged, out);
-    cs_list_each(l, next, &c->draining)
-    {
+    cs_list_each(l, next, &c->draining) {
         add_generation(c, cs_container_of(l, struct generation, node), out);
     }
 }

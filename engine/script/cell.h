@@ -1,6 +1,6 @@
 /*
- * cell - one ring with its net, and on it the Lua VMs: the current generation and any number of older
- * ones that drain. The daemon's view of the engine; no Lua in this header.
+ * cell - one ring with its net, and on it the Lua VMs: the current generation and any number of
+ * older ones that drain. The daemon's view of the engine; no Lua in this header.
  *
  *   load ──▶ STAGED ──commit──▶ CURRENT ──next commit──▶ DRAINING ──last connection ends──▶ gone
  *               └────rollback──▶ gone
@@ -46,7 +46,8 @@ struct cs_program {
     bool check_only;  /* -t: compile and run the chunks' staging without binding anything */
 };
 
-/* 0, -ENOMEM, or CS_ENOTSUP with a sentence in why. The registry is shared and outlives the cell. */
+/* 0, -ENOMEM, or CS_ENOTSUP with a sentence in why. The registry is shared and outlives the cell.
+ */
 CS_MUST_CHECK int cs_cell_create(struct cs_cell **out, const struct cs_cell_config *config,
                                  struct cs_registry *registry, char *why, size_t why_size);
 
@@ -55,9 +56,10 @@ void cs_cell_destroy(struct cs_cell *c);
 
 struct cs_loop *cs_cell_loop(struct cs_cell *c);
 
-/* Called once from the loop. err 0: all parts loaded, the generation is staged and waits for commit or
- * rollback. Else errors holds "file:line: message" lines (not valid after the call; NULL when there was
- * no memory for them), and err is CS_ESCRIPT, or -errno of an address that could not be bound. */
+/* Called once from the loop. err 0: all parts loaded, the generation is staged and waits for commit
+ * or rollback. Else errors holds "file:line: message" lines (not valid after the call; NULL when
+ * there was no memory for them), and err is CS_ESCRIPT, or -errno of an address that could not be
+ * bound. */
 typedef void cs_cell_loaded_fn(void *user, unsigned generation, int err, const char *errors);
 
 /* Begins to load a generation; runs a bounded part per turn. -EBUSY while another is staged or
@@ -65,8 +67,8 @@ typedef void cs_cell_loaded_fn(void *user, unsigned generation, int err, const c
 CS_MUST_CHECK int cs_cell_load(struct cs_cell *c, const struct cs_program *program,
                                unsigned generation, cs_cell_loaded_fn *loaded, void *user);
 
-/* The staged generation becomes current: listeners are handed over, what was held (connects, timers,
- * jobs) starts; the old one drains. */
+/* The staged generation becomes current: listeners are handed over, what was held (connects,
+ * timers, jobs) starts; the old one drains. */
 void cs_cell_commit(struct cs_cell *c);
 void cs_cell_rollback(struct cs_cell *c);
 
@@ -87,8 +89,8 @@ bool cs_cell_quiet(const struct cs_cell *c);
 /* After stop: everything is gone. */
 bool cs_cell_finished(const struct cs_cell *c);
 
-/* Script mode: true once the script has ended and left nothing behind, or called os.exit; *status is
- * the exit status then. */
+/* Script mode: true once the script has ended and left nothing behind, or called os.exit; *status
+ * is the exit status then. */
 bool cs_cell_script_done(struct cs_cell *c, int *status);
 
 struct cs_generation_status {

@@ -1,7 +1,7 @@
 /*
- * conf - runs a configuration file (Lua, restricted environment) and turns what it said into a plain
- * tree of values with the place of each, so that daemon/ needs no lua.h. Knows no key by name: what
- * is allowed is the daemon's business.
+ * conf - runs a configuration file (Lua, restricted environment) and turns what it said into a
+ * plain tree of values with the place of each, so that daemon/ needs no lua.h. Knows no key by
+ * name: what is allowed is the daemon's business.
  *
  *     log_level = "info"                      settings: plain assignments
  *     service "web" { script = "proxy.lua" }  services: blocks, in order
@@ -71,9 +71,9 @@ void cs_errors_add(struct cs_errors *e, const char *file, int line, const char *
     CS_PRINTF(4, 5);
 void cs_errors_free(struct cs_errors *e);
 
-/* Reads `path`. 0 (also when errors were collected: look at errors->count) or -ENOMEM. *out is always
- * valid to free. Values that are functions, userdata or cyclic tables are errors with their place.
- * cpu bounded: a file that does not end within 10 s of CPU is an error. */
+/* Reads `path`. 0 (also when errors were collected: look at errors->count) or -ENOMEM. *out is
+ * always valid to free. Values that are functions, userdata or cyclic tables are errors with their
+ * place. cpu bounded: a file that does not end within 10 s of CPU is an error. */
 CS_MUST_CHECK int cs_conf_load(struct cs_conf *out, const char *path, struct cs_errors *errors);
 void cs_conf_free(struct cs_conf *c);
 

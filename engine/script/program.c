@@ -213,8 +213,7 @@ void cs_program_start(struct cs_vm *vm, const struct cs_program *program,
 
 bool cs_program_loaded(const struct cs_vm *vm)
 {
-    cs_list_each(l, next, (struct cs_list *)&vm->tasks)
-    {
+    cs_list_each(l, next, (struct cs_list *)&vm->tasks) {
         const struct cs_task *t = cs_container_of(l, struct cs_task, all);
         if (t->kind == CS_TASK_STARTUP && t->state != CS_TASK_PARKED) {
             return false;

@@ -62,8 +62,8 @@ static void on_room(void *user, struct cs_stream *stream)
     cs_sock_next_writer(user);
 }
 
-/* A reader finds the end behind the data; a coroutine in disable() hears of it when no data is left to
- * be read first (a break always counts). */
+/* A reader finds the end behind the data; a coroutine in disable() hears of it when no data is left
+ * to be read first (a break always counts). */
 static void on_eof(void *user, struct cs_stream *stream, int err)
 {
     struct cs_sock *s = user;

@@ -1,6 +1,6 @@
 /*
- * sock - what a Lua socket is behind its userdata: a stream, a listener or neither, the coroutine that
- * owns it, and who waits for what. The methods are in bind_sock.c, ba.socket in bind_socket.c.
+ * sock - what a Lua socket is behind its userdata: a stream, a listener or neither, the coroutine
+ * that owns it, and who waits for what. The methods are in bind_sock.c, ba.socket in bind_socket.c.
  *
  *   UNBOUND ──connect──▶ CONNECTING ──▶ OPEN ──close/end──▶ TERMINATED
  *      └─────bind──▶ LISTENING ───────────────close─────────────▲
@@ -38,11 +38,11 @@ struct cs_sock {
         struct cs_bound *bound; /* only while LISTENING */
         struct cs_dial *dial;   /* only while CONNECTING; NULL while that is held */
     };
-    struct cs_task *owner;    /* its coroutine ("r" or "s"), or NULL */
-    struct cs_task *waiter;   /* waits here in read, accept, connect or disable; at most one */
-    struct cs_list writers;   /* tasks suspended in write, oldest first */
+    struct cs_task *owner;  /* its coroutine ("r" or "s"), or NULL */
+    struct cs_task *waiter; /* waits here in read, accept, connect or disable; at most one */
+    struct cs_list writers; /* tasks suspended in write, oldest first */
     uint32_t queuelen;
-    int end;                  /* why it is TERMINATED, or why the connect failed */
+    int end; /* why it is TERMINATED, or why the connect failed */
     enum cs_sock_state state : 8;
     enum cs_sock_mode mode : 8;
     enum cs_sock_disabled disabled : 8;
@@ -81,8 +81,8 @@ void cs_sock_next_writer(struct cs_sock *s);
 /* For cs_task_park: takes the task off the socket it waits on (t->user). */
 void cs_sock_leave(struct cs_task *t);
 
-/* sock:event and ba.socket.event: makes `f` (at index, followed by nargs arguments, the first of which is
- * the socket) the socket's coroutine and runs it at once. */
+/* sock:event and ba.socket.event: makes `f` (at index, followed by nargs arguments, the first of
+ * which is the socket) the socket's coroutine and runs it at once. */
 CS_RAISES void cs_sock_run(lua_State *L, struct cs_sock *s, enum cs_sock_mode mode, int nargs);
 
 /* The string for a failed read: "socketclosed" for an end, "socketreadfailed" for a break ... */

@@ -1,9 +1,9 @@
 /*
  * task - coroutines as tasks. The only file that calls lua_resume.
  *
- * A park is a yield whose one value is the address of `mark`; a plain coroutine.yield of the script is
- * any other. The mark stays on the suspended coroutine's stack, so that a coroutine which waits in the
- * engine can be told from one the script may resume.
+ * A park is a yield whose one value is the address of `mark`; a plain coroutine.yield of the script
+ * is any other. The mark stays on the suspended coroutine's stack, so that a coroutine which waits
+ * in the engine can be told from one the script may resume.
  */
 #include "script/task.h"
 
@@ -63,8 +63,8 @@ void cs_task_make_collectable(lua_State *L, struct cs_task *t, int sock_index)
     t->collectable = true;
 }
 
-/* False when it is too late: the socket is being collected (the weak entry goes before any finalizer
- * runs), and cs_task_discard is about to come. */
+/* False when it is too late: the socket is being collected (the weak entry goes before any
+ * finalizer runs), and cs_task_discard is about to come. */
 static CS_MUST_CHECK bool make_live(struct cs_task *t)
 {
     struct cs_vm *vm = t->vm;
@@ -116,7 +116,8 @@ static void refuse_when_short(lua_State *L, struct cs_vm *vm)
     }
 }
 
-/* Puts the value that keeps the task alive (its socket, else its thread, on top) into the live table. */
+/* Puts the value that keeps the task alive (its socket, else its thread, on top) into the live
+ * table. */
 static int anchor(lua_State *L, struct cs_vm *vm)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->live_table);
@@ -151,8 +152,13 @@ struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind, struct cs_s
     lua_insert(L, -(nargs + 2));
     lua_xmove(L, co, nargs + 1);
     lua_pop(L, 1);
-    *t = (struct cs_task){.vm = vm, .co = co, .sock = sock, .kind = kind,
-                          .state = CS_TASK_READY, .live_ref = ref, .args = nargs,
+    *t = (struct cs_task){.vm = vm,
+                          .co = co,
+                          .sock = sock,
+                          .kind = kind,
+                          .state = CS_TASK_READY,
+                          .live_ref = ref,
+                          .args = nargs,
                           .name = vm->current ? vm->current->name : vm->name};
     cs_list_init(&t->node);
     cs_list_append(&vm->tasks, &t->all);
@@ -241,8 +247,8 @@ static CS_MUST_CHECK int set_timeout(struct cs_task *t, int64_t timeout_ms)
         to->task = t;
         t->timeout = &to->timer;
     }
-    /* The clock, not the turn's time: the script may have computed for a while, and is never to wake
-     * early. */
+    /* The clock, not the turn's time: the script may have computed for a while, and is never to
+     * wake early. */
     cs_timer_set(cs_loop_wheel(t->vm->net->loop), t->timeout, cs_clock_ms() + (uint64_t)timeout_ms);
     return 0;
 }
@@ -315,8 +321,8 @@ int cs_task_give_way(lua_State *L, struct cs_task *t, lua_KFunction k, lua_KCont
 
 void cs_task_start(struct cs_task *t)
 {
-    bool held = t->vm->state == CS_VM_LOADING && t->kind != CS_TASK_STARTUP &&
-                t->kind != CS_TASK_COSOCKET;
+    bool held =
+        t->vm->state == CS_VM_LOADING && t->kind != CS_TASK_STARTUP && t->kind != CS_TASK_COSOCKET;
     if (held) {
         cs_list_append(&t->vm->held, &t->node);
     } else {
@@ -384,8 +390,8 @@ static void describe(struct cs_task *t)
     lua_pushnil(L);
 }
 
-/* The task ends with the error on top of co: reported, except while loading, when whoever loads says
- * it (and finds it in vm->load_error). */
+/* The task ends with the error on top of co: reported, except while loading, when whoever loads
+ * says it (and finds it in vm->load_error). */
 static void fail(struct cs_task *t)
 {
     struct cs_vm *vm = t->vm;
@@ -494,8 +500,8 @@ const char *cs_task_place(struct cs_task *t, char *buf, size_t size)
 
 /* ---- nested coroutines: the script's own inside a task ---- */
 
-/* Resumes co with the nargs values on top of L. Returns lua_resume's status; a park of the inner one is
- * LUA_YIELD with is_parked(co). */
+/* Resumes co with the nargs values on top of L. Returns lua_resume's status; a park of the inner
+ * one is LUA_YIELD with is_parked(co). */
 static int resume_inner(lua_State *L, lua_State *co, int nargs, int *nres)
 {
     struct cs_vm *vm = cs_vm_of(L);
@@ -633,7 +639,8 @@ static int co_wrap(lua_State *L)
     return 1;
 }
 
-/* coroutine.close of the library, but for one that waits in the engine, and within the CPU budget. */
+/* coroutine.close of the library, but for one that waits in the engine, and within the CPU budget.
+ */
 static int co_close(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTHREAD);

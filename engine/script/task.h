@@ -5,11 +5,11 @@
  *
  * A binding that has to wait registers the task with whatever it waits for and returns
  * cs_task_park(...). Whatever it waits for calls cs_task_wake; the script phase then resumes the
- * coroutine and the binding's continuation builds its results inside that resume, where a memory error
- * is an ordinary error of the script.
+ * coroutine and the binding's continuation builds its results inside that resume, where a memory
+ * error is an ordinary error of the script.
  *
- * Coroutines that a script makes inside a task belong to the same task: our coroutine.resume and wrap
- * hand a park outwards (task.c, "nested coroutines").
+ * Coroutines that a script makes inside a task belong to the same task: our coroutine.resume and
+ * wrap hand a park outwards (task.c, "nested coroutines").
  *
  * What keeps a task alive: the VM's live table, except while it is suspended in its own disable();
  * then only its socket's user value does, and both may be collected (ba-api A.4).
@@ -44,11 +44,12 @@ enum cs_task_state { CS_TASK_READY, CS_TASK_RUNNING, CS_TASK_PARKED, CS_TASK_DON
 
 /* What the one who started a task is told. */
 struct cs_task_hooks {
-    /* Once, when the coroutine has ended; err 0 or CS_ESCRIPT. The results, if any, are on top of co.
-     * Then the task is freed. NULL: nobody. */
+    /* Once, when the coroutine has ended; err 0 or CS_ESCRIPT. The results, if any, are on top of
+     * co. Then the task is freed. NULL: nobody. */
     void (*ended)(struct cs_task *t, int err);
-    /* A plain coroutine.yield of the task's own function, its args values on top of co: the hook takes
-     * them off. The task is then PARKED until cs_task_wake. NULL: such a yield is an error. */
+    /* A plain coroutine.yield of the task's own function, its args values on top of co: the hook
+     * takes them off. The task is then PARKED until cs_task_wake. NULL: such a yield is an error.
+     */
     void (*yielded)(struct cs_task *t);
 };
 
@@ -61,27 +62,27 @@ struct cs_task {
     enum cs_task_kind kind : 8;
     enum cs_task_state state : 8;
     enum cs_wait waiting : 8; /* set by the binding before it parks; NONE again when it runs */
-    bool collectable;    /* not in the live table now */
-    uint8_t streak;      /* calls answered without a suspension in this slice */
+    bool collectable;         /* not in the live table now */
+    uint8_t streak;           /* calls answered without a suspension in this slice */
     int live_ref;
-    const char *name; /* of the service whose code it runs; inherited from its maker */
-    int args;            /* values on co's stack for the next resume */
-    int wake;            /* why the last wait ended: 0 or a code of err.h (CS_ETIMEOUT, ...) */
+    const char *name;         /* of the service whose code it runs; inherited from its maker */
+    int args;                 /* values on co's stack for the next resume */
+    int wake;                 /* why the last wait ended: 0 or a code of err.h (CS_ETIMEOUT, ...) */
     struct cs_timer *timeout; /* of the current wait; made when first needed */
-    /* Takes the task off whatever it waits for, when the wait ends for another reason (time-out, stop).
-     * NULL while it is not parked, or when there is nothing to take it off. */
+    /* Takes the task off whatever it waits for, when the wait ends for another reason (time-out,
+     * stop). NULL while it is not parked, or when there is nothing to take it off. */
     void (*leave)(struct cs_task *t);
     const struct cs_task_hooks *hooks; /* NULL: nobody is told */
-    void *user;    /* of whoever set leave: every wait sets it anew */
-    void *starter; /* of whoever set hooks: stays */
+    void *user;                        /* of whoever set leave: every wait sets it anew */
+    void *starter;                     /* of whoever set hooks: stays */
 };
 
 /* ---- starting ---- */
 
-/* A task for the function and its nargs arguments on top of L's stack (all popped). Not started. Raises
- * when out of memory, and when the VM is at 90 % of its limit. */
-CS_RAISES struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind,
-                                         struct cs_sock *sock, int nargs);
+/* A task for the function and its nargs arguments on top of L's stack (all popped). Not started.
+ * Raises when out of memory, and when the VM is at 90 % of its limit. */
+CS_RAISES struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind, struct cs_sock *sock,
+                                         int nargs);
 
 /* Queues it for the script phase. In a loading VM, kinds other than STARTUP and COSOCKET wait for
  * commit. */
@@ -94,10 +95,10 @@ void cs_task_run_now(lua_State *L, struct cs_task *t, int nargs);
 
 /* ---- waiting ---- */
 
-/* `return cs_task_park(L, t, leave, timeout_ms, k, ctx)` at the end of a lua_CFunction or continuation.
- * t: cs_task_current(L). timeout_ms < 0: none; else the wait ends with wake = CS_ETIMEOUT. k runs when
- * it is resumed and finds t->wake. Raises (before anything is registered by the caller!) where Lua
- * cannot yield: call cs_task_can_wait first. */
+/* `return cs_task_park(L, t, leave, timeout_ms, k, ctx)` at the end of a lua_CFunction or
+ * continuation. t: cs_task_current(L). timeout_ms < 0: none; else the wait ends with wake =
+ * CS_ETIMEOUT. k runs when it is resumed and finds t->wake. Raises (before anything is registered
+ * by the caller!) where Lua cannot yield: call cs_task_can_wait first. */
 CS_RAISES int cs_task_park(lua_State *L, struct cs_task *t, void (*leave)(struct cs_task *),
                            int64_t timeout_ms, lua_KFunction k, lua_KContext ctx);
 
@@ -112,15 +113,15 @@ CS_RAISES struct cs_task *cs_task_can_wait(lua_State *L, const char *what);
 /* The task whose code runs now, or NULL (a finalizer during an idle collection). */
 struct cs_task *cs_task_current(lua_State *L);
 
-/* Ends a wait: queues the task. `err` becomes t->wake. Harmless when it is not parked. The caller has
- * taken the task off its own lists. */
+/* Ends a wait: queues the task. `err` becomes t->wake. Harmless when it is not parked. The caller
+ * has taken the task off its own lists. */
 void cs_task_wake(struct cs_task *t, int err);
 
 /* Ends a wait for another reason than what it waits for: leave, then wake. */
 void cs_task_interrupt(struct cs_task *t, int err);
 
-/* Ends a PARKED or READY task without running more of it, except its to-be-closed variables. `ended`
- * is not called. */
+/* Ends a PARKED or READY task without running more of it, except its to-be-closed variables.
+ * `ended` is not called. */
 void cs_task_kill(struct cs_task *t);
 
 /* ---- collectable waits (disable) ---- */
@@ -128,12 +129,12 @@ void cs_task_kill(struct cs_task *t);
 /* From now on only its socket keeps it alive. sock_index: its userdata on L's stack. Raises. */
 CS_RAISES void cs_task_make_collectable(lua_State *L, struct cs_task *t, int sock_index);
 
-/* Its socket has got another coroutine: from now on it is kept like a task without one. co must have
- * room for one value. */
+/* Its socket has got another coroutine: from now on it is kept like a task without one. co must
+ * have room for one value. */
 void cs_task_disown(struct cs_task *t);
 
-/* Undone by cs_task_wake and cs_task_run_now. The coroutine of a collectable task is being collected:
- * frees the task; no code of it runs any more. */
+/* Undone by cs_task_wake and cs_task_run_now. The coroutine of a collectable task is being
+ * collected: frees the task; no code of it runs any more. */
 void cs_task_discard(struct cs_task *t);
 
 /* ---- running ---- */

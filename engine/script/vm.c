@@ -17,7 +17,8 @@
 
 /* ---- memory ---- */
 
-/* Under ASan every object is an allocation of its own, so that ASan knows its ends and its death. */
+/* Under ASan every object is an allocation of its own, so that ASan knows its ends and its death.
+ */
 static void *resize(struct cs_vm *vm, void *ptr, size_t old_size, size_t new_size)
 {
 #ifdef __SANITIZE_ADDRESS__
@@ -28,8 +29,8 @@ static void *resize(struct cs_vm *vm, void *ptr, size_t old_size, size_t new_siz
 #endif
 }
 
-/* Lua's allocator: counts, and refuses growth beyond the limit (Lua then collects and tries again, and
- * raises an ordinary error when that does not help). Shrinking and freeing always work. */
+/* Lua's allocator: counts, and refuses growth beyond the limit (Lua then collects and tries again,
+ * and raises an ordinary error when that does not help). Shrinking and freeing always work. */
 static void *allocate(void *user, void *ptr, size_t old_size, size_t new_size)
 {
     struct cs_vm *vm = user;
@@ -193,8 +194,8 @@ static int CS_RAISES new_table(lua_State *L, const char *mode)
     return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* The engine's objects do not show scripts their metatables: a method called on something else than it
- * was made for is one thing less to defend against. */
+/* The engine's objects do not show scripts their metatables: a method called on something else than
+ * it was made for is one thing less to defend against. */
 static void CS_RAISES hide_metatables(lua_State *L)
 {
     lua_pushnil(L);
@@ -340,8 +341,7 @@ void cs_vm_stop(struct cs_vm *vm)
     vm->state = CS_VM_STOPPING;
     wake_held(vm);
     cs_timers_stop(vm);
-    cs_list_each(l, next, &vm->tasks)
-    {
+    cs_list_each(l, next, &vm->tasks) {
         cs_task_interrupt(cs_container_of(l, struct cs_task, all), CS_ESHUTDOWN);
     }
 }

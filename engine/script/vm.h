@@ -22,7 +22,7 @@ struct cs_cell_config;
 #define CS_RAISES
 
 enum cs_vm_state {
-    CS_VM_LOADING,  /* binds are staged; connects, sleeps, timers and jobs are held until commit */
+    CS_VM_LOADING, /* binds are staged; connects, sleeps, timers and jobs are held until commit */
     CS_VM_CURRENT,
     CS_VM_DRAINING, /* no listener any more; ends with its last connection */
     CS_VM_STOPPING, /* every wait ends with "sysshutdown" */
@@ -34,34 +34,35 @@ struct cs_vm {
     struct cs_registry *registry;
     enum cs_vm_state state;
     unsigned generation;
-    bool script_mode; /* `cosockd script.lua`: os.exit is allowed */
-    bool check_only;  /* -t: addresses are checked, nothing is bound */
+    bool script_mode;       /* `cosockd script.lua`: os.exit is allowed */
+    bool check_only;        /* -t: addresses are checked, nothing is bound */
     const char *load_error; /* of the start-up chunk that is ending; only then */
-    bool exiting;     /* os.exit was called */
-    bool closing;     /* lua_close runs: what finalizers make now would never be finalized */
+    bool exiting;           /* os.exit was called */
+    bool closing;           /* lua_close runs: what finalizers make now would never be finalized */
     int exit_status;
-    int bind_err;     /* of the last bind that failed while loading: -errno, or 0 */
+    int bind_err; /* of the last bind that failed while loading: -errno, or 0 */
     uint64_t born_ms;
 
     struct cs_slab *slab;      /* where Lua's objects lie */
     size_t memory, memory_max; /* bytes in use; limit, 0 = none */
     uint32_t cpu_budget_ms;
-    uint64_t resumes;          /* activity, for the idle collection */
-    uint64_t collected_ms;     /* when cs_vm_short last collected */
+    uint64_t resumes;      /* activity, for the idle collection */
+    uint64_t collected_ms; /* when cs_vm_short last collected */
 
-    struct cs_list tasks;  /* all, by cs_task.all */
-    struct cs_list ready;  /* to be resumed in the script phase */
-    struct cs_list held;   /* parked until commit */
-    struct cs_list timers; /* of bind_timer.c: set while loading */
-    struct cs_list relays; /* of bind_relay.c: those somebody here is to be told about */
+    struct cs_list tasks;         /* all, by cs_task.all */
+    struct cs_list ready;         /* to be resumed in the script phase */
+    struct cs_list held;          /* parked until commit */
+    struct cs_list timers;        /* of bind_timer.c: set while loading */
+    struct cs_list relays;        /* of bind_relay.c: those somebody here is to be told about */
     struct cs_list closed_relays; /* ended; their on_close functions are to be called */
-    struct cs_task *current; /* whose Lua code runs now, or NULL */
-    unsigned depth;        /* nesting of cs_task_run_now */
-    unsigned no_wait;      /* coroutines resumed from where Lua cannot yield */
+    struct cs_task *current;      /* whose Lua code runs now, or NULL */
+    unsigned depth;               /* nesting of cs_task_run_now */
+    unsigned no_wait;             /* coroutines resumed from where Lua cannot yield */
     unsigned task_count, socket_count, listen_count, relay_count, timer_count;
-    uint64_t errors, overruns, collected; /* script errors, CPU overruns, sockets closed by collection */
+    uint64_t errors, overruns,
+        collected;              /* script errors, CPU overruns, sockets closed by collection */
     int live_table, weak_table; /* registry references: see task.c */
-    const char *name;      /* of the part that is being loaded */
+    const char *name;           /* of the part that is being loaded */
     const char *data_dir;
 };
 
@@ -73,8 +74,8 @@ static inline struct cs_vm *cs_vm_of(lua_State *L)
 
 /* NULL when out of memory. Opens the libraries and binds the API. */
 CS_MUST_CHECK struct cs_vm *cs_vm_create(struct cs_net *net, struct cs_registry *registry,
-                                         const struct cs_cell_config *config,
-                                         unsigned generation, bool script_mode);
+                                         const struct cs_cell_config *config, unsigned generation,
+                                         bool script_mode);
 
 /* Closes the state: remaining sockets are closed by their finalizers. No task may be running. */
 void cs_vm_destroy(struct cs_vm *vm);
@@ -85,7 +86,8 @@ void cs_vm_collect(struct cs_vm *vm);
 /* Raises when the VM is being closed. */
 CS_RAISES void cs_vm_check_open(lua_State *L);
 
-/* True at 90 % of the memory limit, even after a collection (at most one a second): no new task then. */
+/* True at 90 % of the memory limit, even after a collection (at most one a second): no new task
+ * then. */
 bool cs_vm_short(struct cs_vm *vm);
 
 /* Starts what was held while loading. */
@@ -99,9 +101,9 @@ void cs_vm_stop(struct cs_vm *vm);
 /* Installs the timer for the calling thread, once. 0 or -errno. budget in ms. */
 CS_MUST_CHECK int cs_budget_start(void);
 
-/* L runs from now on, with its VM's budget in ms (0: none). Returns the state that ran until now, for
- * cs_budget_leave; NULL when none did: then a new slice begins, with a new budget. Around everything that
- * can run code of a script. (Lua itself allows no hook inside a finalizer.) */
+/* L runs from now on, with its VM's budget in ms (0: none). Returns the state that ran until now,
+ * for cs_budget_leave; NULL when none did: then a new slice begins, with a new budget. Around
+ * everything that can run code of a script. (Lua itself allows no hook inside a finalizer.) */
 lua_State *cs_budget_enter(lua_State *L, uint32_t budget_ms);
 
 /* L (NULL: it is gone) no longer runs, `before` does again (NULL: none). */
