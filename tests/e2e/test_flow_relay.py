@@ -1,0 +1,72 @@
+"""Tunnels of proxy.lua, which the engine moves: slow readers, half-closes, resets, idle ones."""
+
+import socket
+import time
+
+import harness
+from flow import Flow
+
+
+@harness.both_descriptor_kinds
+class RelayFlowTest(Flow, harness.Case):
+    def tunnel(self, origin_port):
+        return self.proxy([origin_port])
+
+    def test_half_close_by_the_client(self):
+        def answer_at_the_end(connection):
+            data = harness.read_all(connection)
+            connection.sendall(harness.digest(data).encode() * 2000)
+
+        origin = self.server(answer_at_the_end)
+        _, port = self.tunnel(origin.port)
+        for size in (0, 1, 100000, 3 << 20):
+            data = harness.noise(size, size)
+            with self.connect(port) as s:
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                self.assertEqual(harness.read_all(s), harness.digest(data).encode() * 2000)
+
+    def test_half_close_by_the_origin(self):
+        greeting = harness.noise(200000)
+        seen = []
+
+        def greet_then_listen(connection):
+            connection.sendall(greeting)
+            connection.shutdown(socket.SHUT_WR)
+            seen.append(harness.digest(harness.read_all(connection)))
+
+        origin = self.server(greet_then_listen)
+        _, port = self.tunnel(origin.port)
+        for size in (0, 1, 100000, 3 << 20):
+            data = harness.noise(size, size)
+            with self.connect(port) as s:
+                self.assertEqual(harness.digest(harness.read_all(s)), harness.digest(greeting))
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                harness.until(lambda: seen, 20, "the origin's end")
+            self.assertEqual(seen.pop(), harness.digest(data))
+
+    def test_request_and_half_close_before_the_upstream_is_connected(self):
+        origin = self.server(lambda c: c.sendall(harness.read_all(c)))
+        _, port = self.tunnel(origin.port)
+        for _ in range(50):
+            with self.connect(port) as s:
+                s.sendall(b"early")
+                s.shutdown(socket.SHUT_WR)
+                self.assertEqual(harness.read_all(s), b"early")
+
+    def test_idle_timeout_ends_a_silent_tunnel(self):
+        origin = self.server(harness.echo)
+        _, port = self.proxy([origin.port], extra='idle_timeout = "1s"')
+        with self.connect(port) as s:
+            for _ in range(3):
+                s.sendall(b"ping")
+                self.assertEqual(harness.read_exactly(s, 4), b"ping")
+                time.sleep(0.5)
+            begun = time.monotonic()
+            self.assertTrue(harness.ended(s))
+            self.assertLess(time.monotonic() - begun, 5 * harness.SLOW)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,177 @@
+"""Scripts that fail, run away or eat up their memory: nobody else notices."""
+
+import time
+
+import harness
+
+# An echo whose handler can be told to go wrong. Line numbers matter to the tests below.
+TROUBLE = """\
+local port = tonumber((...))
+
+local function fail()
+   error("on purpose")
+end
+
+local function spin()
+   while true do end
+end
+
+local function eat()
+   local t = {}
+   for i = 1, math.huge do t[i] = {i} end
+end
+
+local function swallow()
+   return string.rep("x", 1 << 30)
+end
+
+local kept = {}
+local function hoard(s)
+   while true do kept[#kept + 1] = string.rep("x", 65536) .. #kept end
+end
+
+local function guarded()
+   local ok, err = pcall(eat)
+   kept = {}
+   return ok and "grew" or "caught: " .. tostring(err)
+end
+
+local commands = {fail = fail, spin = spin, eat = eat, swallow = swallow, hoard = hoard}
+
+local function serve(s)
+   while true do
+      local data = s:read()
+      if not data then break end
+      local command = commands[data:match("^%a+")]
+      if command then command(s) end
+      if data:find("^guarded") then data = guarded() end
+      if data:find("^release") then kept = {} end
+      if not s:write(data) then break end
+   end
+end
+
+local listener = assert(ba.socket.bind(port, {intf = "127.0.0.1"}))
+listener:event(function(l)
+   while true do
+      local s = l:accept()
+      if not s then break end
+      s:event(serve, "s")
+   end
+end, "r")
+"""
+
+
+def line_of(text):
+    return TROUBLE[:TROUBLE.index(text)].count("\n") + 1
+
+
+@harness.both_descriptor_kinds
+class TroubleTest(harness.Case):
+    def start(self, settings=""):
+        self.port = harness.free_port()
+        text = TROUBLE.replace("tonumber((...))", str(self.port))
+        self.write("trouble.lua", text)
+        self.daemon = self.service(f'{settings}\nservice "trouble" {{ script = "trouble.lua" }}', [self.port])
+        self.neighbour = self.connect(self.port)
+        self.assert_neighbour()
+
+    def assert_neighbour(self):
+        """A connection that was there before goes on."""
+        data = harness.noise(5000, int(time.monotonic() * 1000) % 1000).replace(b"a", b"b")
+        data = b"1" + data
+        self.neighbour.sendall(data)
+        self.assertEqual(harness.read_exactly(self.neighbour, len(data)), data)
+
+    def order(self, command, seconds=20):
+        """Sends a command and waits until the connection is closed."""
+        with self.connect(self.port, seconds) as s:
+            s.sendall(command)
+            self.assertTrue(harness.ended(s), f"{command}: not closed")
+
+    def test_script_error(self):
+        self.start()
+        line = line_of('error("on purpose")')
+        self.daemon.expect(rf"trouble\.lua:{line}: on purpose")
+        self.order(b"fail")
+        self.assert_neighbour()
+        self.assert_echo(self.port)
+        found = self.daemon.wait_log(r"^.*on purpose.*")
+        self.assertRegex(found.group(0), r"traceback", "no traceback")
+        self.assertRegex(found.group(0), rf"trouble\.lua:{line_of('if command then command(s) end')}",
+                         "the caller is not in the traceback")
+
+    def test_a_thousand_script_errors(self):
+        self.start()
+        self.daemon.expect(r"on purpose")
+        for _ in range(1000 // harness.SLOW):
+            self.order(b"fail")
+        self.assert_neighbour()
+
+    def test_endless_loop(self):
+        self.start('cpu_budget = "100ms"')
+        line = line_of("while true do end")
+        self.daemon.expect(rf"trouble\.lua:{line}:")
+        begun = time.monotonic()
+        self.order(b"spin")
+        self.assertLess(time.monotonic() - begun, 5 * harness.SLOW)
+        self.assert_neighbour()
+        self.assert_echo(self.port)
+        found = self.daemon.wait_log(rf"^.*trouble\.lua:{line}:.*")
+        self.assertRegex(found.group(0), r"traceback")
+        before = self.daemon.cpu_seconds()
+        time.sleep(0.5)
+        self.assertLess(self.daemon.cpu_seconds() - before, 0.1, "something still spins")
+
+    def test_several_endless_loops(self):
+        self.start('cpu_budget = "50ms"')
+        self.daemon.expect(rf"trouble\.lua:{line_of('while true do end')}:")
+        sockets = [self.connect(self.port) for _ in range(10)]
+        for s in sockets:
+            s.sendall(b"spin")
+        for s in sockets:
+            self.assertTrue(harness.ended(s))
+        self.assert_neighbour()
+
+    def test_out_of_memory(self):
+        self.start('lua_memory = "16M"\ncpu_budget = "10s"')
+        self.daemon.expect(r"not enough memory")
+        for command in (b"eat", b"swallow"):
+            self.order(command)
+            self.assert_neighbour()
+        self.assert_echo(self.port)
+
+    def test_out_of_memory_that_is_kept(self):
+        """What was hoarded stays: the daemon must live with a full VM, and recover when it is freed."""
+        self.start('lua_memory = "16M"\ncpu_budget = "10s"')
+        self.daemon.expect(r"not enough memory")
+        self.order(b"hoard")
+        self.assertTrue(self.daemon.alive())
+        for _ in range(20):
+            s = self.connect(self.port)
+            s.close()
+        self.neighbour.sendall(b"release")
+        self.assertEqual(harness.read_exactly(self.neighbour, 7), b"release")
+
+        def served():
+            try:
+                with self.connect(self.port, 2) as s:
+                    s.sendall(b"again")
+                    return harness.read_exactly(s, 5) == b"again"
+            except (EOFError, OSError):
+                return False
+
+        harness.until(served, 20, "served again after the memory was released")
+        self.assertTrue(self.daemon.alive())
+        # A refused task may be logged as an error as well.
+        self.daemon.expected.append(harness.re.compile(r"memory"))
+
+    def test_out_of_memory_is_an_error_a_script_can_catch(self):
+        self.start('lua_memory = "16M"\ncpu_budget = "10s"')
+        with self.connect(self.port) as s:
+            s.sendall(b"guarded")
+            self.assertIn(b"not enough memory", s.recv(1000))
+        self.assert_neighbour()
+
+
+if __name__ == "__main__":
+    harness.main()
