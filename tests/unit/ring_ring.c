@@ -649,6 +649,26 @@ static void test_many_sends_in_one_turn(void **state)
     free(ops);
 }
 
+/* Each with its own error, however many there are. */
+static void test_many_that_cannot_start(void **state)
+{
+    enum { OPS = 200 };
+    struct fixture *f = *state;
+    struct cs_addr addr = address("127.0.0.1"), local = address("192.0.2.1");
+    struct watch *w = calloc(OPS, sizeof(*w));
+    cs_fd fd = 0;
+    assert_non_null(w);
+    for (unsigned i = 0; i < OPS; i++) {
+        watch_init(&w[i], on_event);
+        cs_ring_connect(f->ring, &w[i].op, &fd, &addr, &local);
+        assert_int_equal(fd, CS_FD_NONE);
+    }
+    for (unsigned i = 0; i < OPS; i++) {
+        assert_int_equal(ended(f, &w[i]), -EADDRNOTAVAIL);
+    }
+    free(w);
+}
+
 /* The submission queue becomes full at a send, whose operands were prepared by then. */
 static void test_full_queue_at_a_send(void **state)
 {
@@ -738,6 +758,7 @@ int main(void)
         BOTH(test_slot_is_free_at_once),
         BOTH(test_many_polls_in_one_turn),
         BOTH(test_many_sends_in_one_turn),
+        BOTH(test_many_that_cannot_start),
         BOTH(test_full_queue_at_a_send),
         BOTH(test_many_connects_in_one_turn),
     };
