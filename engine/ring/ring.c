@@ -496,7 +496,7 @@ void cs_ring_recv(struct cs_ring *r, struct cs_op *op, cs_fd fd, enum cs_ring_gr
     io_uring_prep_recv_multishot(sqe, -1, NULL, 0, 0);
     set_fd(sqe, fd);
     sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = group;
+    sqe->buf_group = (__u16)group;
     arm(sqe, op, group == CS_RING_BULK ? TAG_BULK : TAG_PLAIN);
 }
 

@@ -326,12 +326,12 @@ check.both("between two calls nothing else runs", function()
   wait(function() return other == 2 end)
 end)
 
-check.both("10,000 cosockets", function()
+check.both("3,000 cosockets", function()
   local n = 0
-  for i = 1, 10000 do
+  for i = 1, 3000 do
     ba.socket.event(function(s) s:read(i % 50) n = n + 1 end)
   end
-  wait(function() return n == 10000 end)
+  wait(function() return n == 3000 end)
 end)
 
 check.run()
