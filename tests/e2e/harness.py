@@ -11,6 +11,7 @@ always for a condition with a deadline.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -159,6 +160,14 @@ def digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
+_libc = ctypes.CDLL(None)
+
+
+def die_with_parent():
+    """In a child before exec: a test that is killed leaves no process behind."""
+    _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 # ---- peers --------------------------------------------------------------------------------------------
 
 
@@ -277,6 +286,7 @@ class Daemon:
         self.ended = False
 
         def limit():
+            die_with_parent()
             if nofile:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
 
@@ -562,7 +572,8 @@ http {{
 }}
 """)
         self.log = os.path.join(case.directory, "nginx.log")
-        self.process = subprocess.Popen([binary, "-c", path, "-e", self.log], stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen([binary, "-c", path, "-e", self.log], stdin=subprocess.DEVNULL,
+                                        preexec_fn=die_with_parent)
         case.addCleanup(self.close)
         if self.port:
             until(lambda: listening(self.port), 10, "nginx listening")

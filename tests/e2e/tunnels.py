@@ -38,7 +38,7 @@ class TunnelsTest(harness.Case):
         while low <= port < low + 4:
             port = harness.free_port()
         sink = subprocess.Popen([load, "sink", "--to", f"127.0.0.1:{low}-{low + 3}", "--alarm", "170"],
-                                stdout=subprocess.PIPE, text=True)
+                                stdout=subprocess.PIPE, text=True, preexec_fn=harness.die_with_parent)
         self.addCleanup(sink.wait, 10)
         self.addCleanup(sink.stdout.close)
         self.addCleanup(sink.terminate)
