@@ -142,9 +142,10 @@ unsigned cs_loop_turn(struct cs_loop *l, int64_t timeout_ms)
     unsigned n = cs_ring_wait(l->ring, sleep_time(l, timeout_ms), l->events, CS_LOOP_EVENTS_MAX);
     uint64_t awake_ns = cs_clock_ns();
     l->now_ms = cs_clock_ms();
+    l->busy = n == CS_LOOP_EVENTS_MAX; /* from here on cs_loop_again may set it */
     handle_events(l, n);
     unsigned fired = cs_wheel_run(l->wheel, l->now_ms, TIMERS_MAX);
-    l->busy = n == CS_LOOP_EVENTS_MAX || fired == TIMERS_MAX;
+    l->busy |= fired == TIMERS_MAX;
     for (unsigned i = 0; i < CS_PHASE_COUNT; i++) {
         if (l->phases[i].fn && l->phases[i].fn(l->phases[i].arg)) {
             l->busy = true;

@@ -58,7 +58,9 @@ struct cs_ring {
     struct cs_bufring *groups[2];
     struct slots slots;
     unsigned plain_open, plain_max; /* without slots: sockets open, and how many may be */
-    size_t scratch_used;            /* operands that must stay until they are submitted */
+    struct io_uring_cqe *stash;     /* taken out of a full queue by run_now, oldest first */
+    unsigned stash_at, stash_count, stash_size;
+    size_t scratch_used; /* operands that must stay until they are submitted */
     uint8_t *scratch;
 };
 
@@ -173,6 +175,7 @@ void cs_ring_destroy(struct cs_ring *r)
     cs_bufring_destroy(r->groups[CS_RING_SMALL]);
     io_uring_queue_exit(&r->uring);
     cs_free(r->slots.free);
+    cs_free(r->stash);
     cs_free(r->scratch);
     cs_free(r);
 }
@@ -358,7 +361,7 @@ static bool to_event(struct cs_ring *r, const struct io_uring_cqe *cqe, struct c
 
 static void enter(struct cs_ring *r, int64_t timeout_ms)
 {
-    if (timeout_ms == 0 || io_uring_cq_ready(&r->uring)) {
+    if (timeout_ms == 0 || r->stash_count || io_uring_cq_ready(&r->uring)) {
         submit(r);
         io_uring_get_events(&r->uring);
     } else if (timeout_ms < 0) {
@@ -379,6 +382,13 @@ unsigned cs_ring_wait(struct cs_ring *r, int64_t timeout_ms, struct cs_event *ev
     struct io_uring_cqe *cqe;
     unsigned head, seen = 0, n = 0;
     enter(r, timeout_ms);
+    while (r->stash_at < r->stash_count && n < max) {
+        n += to_event(r, &r->stash[r->stash_at++], &ev[n]);
+    }
+    if (r->stash_at < r->stash_count) {
+        return n;
+    }
+    r->stash_at = r->stash_count = 0;
     io_uring_for_each_cqe(&r->uring, head, cqe)
     {
         if (n == max) {
@@ -594,20 +604,57 @@ void cs_ring_cancel(struct cs_ring *r, struct cs_op *op)
 
 /* ---- calls that are over when they return ---- */
 
-/* Submits `sqe` (already prepared, the newest) and returns its result, taking it out of the
- * completion queue from between the others. All commands used so complete within the submission. */
-static int run_now(struct cs_ring *r, struct io_uring_sqe *sqe)
+/* Takes the completion of run_now out of the queue from between the others. */
+static bool find_sync(struct cs_ring *r, int *res)
 {
     struct io_uring_cqe *cqe;
     unsigned head;
-    int res = -EBUSY; /* the completion queue was full: as good as never with its size */
-    io_uring_sqe_set_data64(sqe, TAG_SYNC);
-    submit(r);
     io_uring_for_each_cqe(&r->uring, head, cqe)
     {
         if (cqe->user_data == TAG_SYNC) {
-            res = cqe->res;
+            *res = cqe->res;
             cqe->user_data = 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The completion queue is full: keeps its content for cs_ring_wait and lets the kernel fill it
+ * again. */
+static bool stash_queue(struct cs_ring *r)
+{
+    struct io_uring_cqe *cqe;
+    unsigned head, n = io_uring_cq_ready(&r->uring);
+    if (r->stash_size - r->stash_count < n) {
+        unsigned size = r->stash_count + CS_MAX(n, CQ_ENTRIES);
+        struct io_uring_cqe *p = cs_realloc(r->stash, size * sizeof(*p));
+        if (!p) {
+            return false;
+        }
+        r->stash = p;
+        r->stash_size = size;
+    }
+    io_uring_for_each_cqe(&r->uring, head, cqe)
+    {
+        r->stash[r->stash_count++] = *cqe;
+    }
+    io_uring_cq_advance(&r->uring, n);
+    io_uring_get_events(&r->uring);
+    return n > 0;
+}
+
+/* Submits `sqe` (already prepared, the newest) and returns its result. All commands used so
+ * complete within the submission, but more sends of one turn than the queue holds may have filled
+ * it. */
+static int run_now(struct cs_ring *r, struct io_uring_sqe *sqe)
+{
+    int res;
+    io_uring_sqe_set_data64(sqe, TAG_SYNC);
+    submit(r);
+    while (!find_sync(r, &res)) {
+        if (!stash_queue(r)) {
+            return -ENOMEM;
         }
     }
     return res;

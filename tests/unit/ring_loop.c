@@ -299,6 +299,20 @@ static void test_again_in_a_phase(void **state)
     }
 }
 
+static void again_from_post(void *arg)
+{
+    cs_loop_again(((struct fixture *)arg)->loop);
+}
+
+static void test_again_in_a_handler(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(cs_loop_post(f->loop, again_from_post, f), 0);
+    cs_loop_turn(f->loop, -1);
+    assert_does_not_sleep(f);
+    assert_sleeps(f);
+}
+
 /* ---- bounds ---- */
 
 static unsigned many_count;
@@ -576,6 +590,7 @@ int main(void)
         BOTH(test_busy_phases_do_not_sleep),
         BOTH(test_again_between_turns),
         BOTH(test_again_in_a_phase),
+        BOTH(test_again_in_a_handler),
         BOTH(test_events_of_a_turn_are_bounded),
         BOTH(test_timers_of_a_turn_are_bounded),
         BOTH(test_post),

@@ -650,6 +650,22 @@ static void test_many_sends_in_one_turn(void **state)
 }
 
 /* Each with its own error, however many there are. */
+static void test_calls_while_the_queue_is_full(void **state)
+{
+    enum { POLLS = 40000 };
+    struct fixture *f = with_pair(state);
+    struct cs_op *ops = many_ops(POLLS);
+    const int one = 1;
+    for (unsigned i = 0; i < POLLS; i++) {
+        cs_ring_poll(f->ring, &ops[i], f->fd, POLLOUT);
+    }
+    assert_int_equal(
+        cs_ring_setsockopt(f->ring, f->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)), 0);
+    assert_int_equal(cs_ring_shutdown(f->ring, f->fd), 0);
+    WAIT(f, many_ended == POLLS);
+    free(ops);
+}
+
 static void test_many_that_cannot_start(void **state)
 {
     enum { OPS = 200 };
@@ -758,6 +774,7 @@ int main(void)
         BOTH(test_slot_is_free_at_once),
         BOTH(test_many_polls_in_one_turn),
         BOTH(test_many_sends_in_one_turn),
+        BOTH(test_calls_while_the_queue_is_full),
         BOTH(test_many_that_cannot_start),
         BOTH(test_full_queue_at_a_send),
         BOTH(test_many_connects_in_one_turn),
