@@ -18,12 +18,19 @@ _Static_assert(MALLCTL_ARENAS_ALL == 4096, "name of the arena that stands for al
 #ifdef CS_FAULTS
 
 static _Thread_local unsigned long mem_countdown; /* 0: off */
+static _Thread_local unsigned long mem_failures;  /* to come, once the countdown is over */
 static _Thread_local bool mem_has_failed;
+
+void cs_mem_fail_from(unsigned long n, unsigned long count)
+{
+    mem_countdown = n;
+    mem_failures = count;
+    mem_has_failed = false;
+}
 
 void cs_mem_fail_nth(unsigned long n)
 {
-    mem_countdown = n;
-    mem_has_failed = false;
+    cs_mem_fail_from(n, 1);
 }
 
 bool cs_mem_failed(void)
@@ -33,8 +40,15 @@ bool cs_mem_failed(void)
 
 bool cs_mem_fault(void)
 {
-    if (mem_countdown == 0 || --mem_countdown > 0) {
+    if (mem_countdown == 0) {
         return false;
+    }
+    if (mem_countdown > 1) {
+        mem_countdown--;
+        return false;
+    }
+    if (--mem_failures == 0) {
+        mem_countdown = 0;
     }
     mem_has_failed = true;
     return true;

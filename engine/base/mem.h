@@ -29,6 +29,9 @@ void cs_mem_trim(void);
 #ifdef CS_FAULTS
 /* The nth allocation of this thread from now (1 = the next) fails, once; 0 switches it off. */
 void cs_mem_fail_nth(unsigned long n);
+/* It and those that follow it, `count` in all. Lua collects and asks a second time before it gives
+ * up, so that a script notices only from two on. */
+void cs_mem_fail_from(unsigned long n, unsigned long count);
 /* True when the failure asked for has happened. */
 bool cs_mem_failed(void);
 /* Counts one allocation of an allocator that stands on this one; true when it has to fail. */

@@ -219,6 +219,24 @@ static void *allocate_in_thread(void *arg)
     return cs_alloc(1);
 }
 
+static void test_fail_several(void **state)
+{
+    void *p;
+
+    (void)state;
+    cs_mem_fail_from(2, 2);
+    p = cs_alloc(1);
+    assert_non_null(p);
+    cs_free(p);
+    assert_false(cs_mem_failed());
+    assert_null(cs_alloc(1));
+    assert_null(cs_alloc(1));
+    assert_true(cs_mem_failed());
+    p = cs_alloc(1);
+    assert_non_null(p);
+    cs_free(p);
+}
+
 static void test_fail_is_per_thread(void **state)
 {
     pthread_t thread;
@@ -239,12 +257,17 @@ static void test_fail_is_per_thread(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alloc),      cmocka_unit_test(test_resize),
-        cmocka_unit_test(test_copies),     cmocka_unit_test(test_resize_sized),
+        cmocka_unit_test(test_alloc),
+        cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_resize_sized),
         cmocka_unit_test(test_aligned),
 #ifdef CS_FAULTS
-        cmocka_unit_test(test_fail_each),  cmocka_unit_test(test_fail_keeps_old),
-        cmocka_unit_test(test_fail_third), cmocka_unit_test(test_fail_is_per_thread),
+        cmocka_unit_test(test_fail_each),
+        cmocka_unit_test(test_fail_keeps_old),
+        cmocka_unit_test(test_fail_third),
+        cmocka_unit_test(test_fail_several),
+        cmocka_unit_test(test_fail_is_per_thread),
 #endif
     };
 
