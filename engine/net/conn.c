@@ -52,6 +52,7 @@ struct cs_conn {
     uint32_t start_s;        /* seconds of the loop's clock */
     uint32_t peer_scope;     /* of a link-local address */
     int16_t why;             /* reason given to close: a code of err.h */
+    int16_t found;           /* an error that offer met; told from the write phase */
     enum state state : 3;
     unsigned streak : 3; /* reads in a row that speak for the other buffer group */
     bool want : 1;       /* resumed */
@@ -451,13 +452,26 @@ static void join_small(struct cs_chain *out, struct cs_chain *data)
     }
 }
 
-static int conn_write(struct cs_stream *s, struct cs_chain *data)
+static void count_sent(struct cs_conn *c, size_t n)
 {
-    struct cs_conn *c = of(s);
-    int err = s->err;
+    c->bytes_out += n;
+    c->net->count.bytes_out += n;
+}
+
+/* 0, or why nothing can be written. */
+static int writable(const struct cs_conn *c)
+{
+    int err = c->stream.err ? c->stream.err : c->found;
     if (err == 0 && (c->state != OPEN || c->shut)) {
         err = c->state == CONNECTING ? CS_ESTATE : CS_ECLOSED;
     }
+    return err;
+}
+
+static int conn_write(struct cs_stream *s, struct cs_chain *data)
+{
+    struct cs_conn *c = of(s);
+    int err = writable(c);
     if (err == 0) {
         err = give_back_if_scarce(data);
     }
@@ -470,6 +484,37 @@ static int conn_write(struct cs_stream *s, struct cs_chain *data)
     c->full = c->full || c->out.len >= c->net->config.out_high;
     mark_dirty(c);
     return 0;
+}
+
+/* In one send with the output before it. What is left of that, who waits for room, and an error are
+ * the write phase's: no event from inside a call. */
+static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
+{
+    struct cs_conn *c = of(s);
+    struct iovec iov[CS_RING_IOV_MAX];
+    ssize_t taken = writable(c);
+    if (taken < 0 || c->send.armed) { /* armed: TCP was full, and that send comes first */
+        return taken;
+    }
+    mark_dirty(c);
+    for (;;) {
+        unsigned n = cs_chain_iov(&c->out, iov, CS_RING_IOV_MAX - 1);
+        bool last = n < CS_RING_IOV_MAX - 1;
+        if (last && len > 0) {
+            iov[n++] = (struct iovec){(void *)(uintptr_t)data, len};
+        }
+        taken = n > 0 ? cs_ring_send_now(c->net->ring, c->fd, iov, n) : 0;
+        if (taken <= 0) {
+            c->found = (int16_t)taken;
+            return taken;
+        }
+        count_sent(c, (size_t)taken);
+        ssize_t before = CS_MIN(taken, (ssize_t)c->out.len);
+        cs_chain_drop(&c->out, (size_t)before);
+        if (last) {
+            return taken - before;
+        }
+    }
 }
 
 static size_t conn_room(const struct cs_stream *s)
@@ -523,8 +568,7 @@ static void send_done(struct cs_op *op, const struct cs_event *ev)
 {
     struct cs_conn *c = cs_container_of(op, struct cs_conn, send);
     if (ev->res > 0) {
-        c->bytes_out += (unsigned)ev->res;
-        c->net->count.bytes_out += (unsigned)ev->res;
+        count_sent(c, (unsigned)ev->res);
         cs_chain_drop(&c->out, (size_t)ev->res);
         if (c->state == FLUSHING && c->deadline) {
             cs_timer_touch(&c->deadline->timer,
@@ -557,9 +601,13 @@ static void write_some(struct cs_conn *c)
     if (c->state != OPEN && c->state != FLUSHING) {
         return;
     }
+    if (c->found && !c->stream.err) {
+        broken(c, c->found);
+    }
     if (c->send.armed || c->stream.err) {
         return;
     }
+    room_again(c); /* offer may have made some */
     if (c->out.len == 0) {
         flushed(c);
         return;
@@ -608,11 +656,8 @@ static void stop(struct cs_conn *c)
 
 static const char *reason(const struct cs_conn *c)
 {
-    if (c->why) {
-        return cs_err_name(c->why);
-    }
-    if (c->stream.err) {
-        return cs_err_name(c->stream.err);
+    if (c->why || c->stream.err) {
+        return cs_err_name(c->why ? c->why : c->stream.err);
     }
     return c->stream.eof ? "peer closed" : "closed";
 }
@@ -706,6 +751,7 @@ static struct cs_stream *conn_lower(const struct cs_stream *s)
 static const struct cs_stream_ops conn_ops = {
     .kind = "tcp",
     .write = conn_write,
+    .offer = conn_offer,
     .consume = conn_consume,
     .pause = conn_pause,
     .resume = conn_resume,

@@ -1,8 +1,8 @@
 /*
- * stream - the one interface between layers: six calls down, four events up.
+ * stream - the one interface between layers: seven calls down, four events up.
  *
  *     user (script socket, relay, or the stream above)
- *       │ write consume pause resume shutdown close        ▲ input room eof closed
+ *       │ write offer consume pause resume shutdown close  ▲ input room eof closed
  *       ▼                                                  │
  *     stream (conn; TLS over conn; WebSocket over either)
  *
@@ -19,6 +19,8 @@
  */
 #ifndef CS_NET_STREAM_H
 #define CS_NET_STREAM_H
+
+#include <sys/types.h>
 
 #include "base/addr.h"
 #include "base/chain.h"
@@ -49,6 +51,7 @@ struct cs_stream_user {
 struct cs_stream_ops {
     const char *kind; /* "tcp", "tls" ... */
     int (*write)(struct cs_stream *s, struct cs_chain *data);
+    ssize_t (*offer)(struct cs_stream *s, const void *data, size_t len);
     int (*consume)(struct cs_stream *s, size_t n, struct cs_chain *into);
     void (*pause)(struct cs_stream *s);
     void (*resume)(struct cs_stream *s);
@@ -88,6 +91,15 @@ static inline void cs_stream_detach(struct cs_stream *s)
 CS_MUST_CHECK static inline int cs_stream_write(struct cs_stream *s, struct cs_chain *data)
 {
     return s->ops->write(s, data);
+}
+
+/* As write, but now and not more than TCP takes: first what is outstanding, then of these bytes.
+ * How many of them were taken: 0 when TCP is full. Or an error as that of write. A layer whose
+ * records cannot be cut takes all or none; the rest is outstanding then (cs_stream_queued). */
+CS_MUST_CHECK static inline ssize_t cs_stream_offer(struct cs_stream *s, const void *data,
+                                                    size_t len)
+{
+    return s->ops->offer(s, data, len);
 }
 
 /* Takes the first n bytes of s->in (n <= s->in.len) out: moved to the end of `into`, or dropped
@@ -132,6 +144,25 @@ static inline size_t cs_stream_room(const struct cs_stream *s)
 static inline size_t cs_stream_queued(const struct cs_stream *s)
 {
     return s->ops->queued(s);
+}
+
+/* offer, for a layer whose records cannot be cut. */
+CS_MUST_CHECK static inline ssize_t cs_stream_offer_whole(struct cs_stream *s, const void *data,
+                                                          size_t len)
+{
+    struct cs_stream *lower = s->ops->lower(s);
+    struct cs_chain copy;
+    ssize_t n = cs_stream_offer(lower, NULL, 0);
+    if (n < 0 || cs_stream_queued(s) > 0) {
+        return CS_MIN(n, 0);
+    }
+    cs_chain_init(&copy);
+    int err = cs_chain_append(&copy, data, len);
+    if (err == 0) {
+        err = cs_stream_write(s, &copy);
+    }
+    n = err < 0 ? err : cs_stream_offer(lower, NULL, 0);
+    return n < 0 ? n : (ssize_t)len;
 }
 
 /* The connection at the bottom of a stack of streams. */

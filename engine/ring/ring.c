@@ -680,6 +680,22 @@ int cs_ring_setsockopt(struct cs_ring *r, cs_fd fd, int level, int name, const v
     return run_now(r, sqe);
 }
 
+ssize_t cs_ring_send_now(struct cs_ring *r, cs_fd fd, const struct iovec *iov, unsigned n)
+{
+    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = n};
+    ssize_t res;
+    if (is_direct(fd)) {
+        struct io_uring_sqe *sqe = next_sqe(r);
+        io_uring_prep_sendmsg(sqe, -1, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        set_fd(sqe, fd);
+        res = run_now(r, sqe);
+    } else {
+        res = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        res = res < 0 ? -errno : res;
+    }
+    return res == -EAGAIN || res == -EINTR ? 0 : res;
+}
+
 void cs_ring_close(struct cs_ring *r, cs_fd fd, bool reset)
 {
     static const struct linger at_once = {.l_onoff = 1};

@@ -12,6 +12,7 @@
 #define CS_RING_RING_H
 
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include "base/addr.h"
 #include "ring/op.h"
@@ -146,6 +147,11 @@ CS_MUST_CHECK int cs_ring_shutdown(struct cs_ring *r, cs_fd fd);
 /* 0 or -errno. */
 CS_MUST_CHECK int cs_ring_setsockopt(struct cs_ring *r, cs_fd fd, int level, int name,
                                      const void *value, socklen_t len);
+
+/* Sends what the socket's buffer takes at once of 1..CS_RING_IOV_MAX parts. The bytes taken, 0 when
+ * it is full, or -errno. No send may be armed on fd: their order would be open. */
+CS_MUST_CHECK ssize_t cs_ring_send_now(struct cs_ring *r, cs_fd fd, const struct iovec *iov,
+                                       unsigned n);
 
 /* The socket's own address, or the peer's. 0 or -errno. */
 CS_MUST_CHECK int cs_ring_name(struct cs_ring *r, cs_fd fd, bool peer, struct cs_addr *out);

@@ -176,25 +176,51 @@ static int give(struct cs_sock *s, const char *bytes, size_t n)
 
 static int write_on(lua_State *L, int status, lua_KContext ctx);
 
+/* The stack of a write that waits: socket, data, i, j, utf8, its cs_writer. */
+#define WRITER_INDEX 6
+
+/* Raises where waiting is not possible: before a part is taken. */
+static void CS_RAISES prepare_to_wait(lua_State *L)
+{
+    struct cs_task *t = cs_task_can_wait(L, "write");
+    if (lua_gettop(L) < WRITER_INDEX || !lua_isuserdata(L, WRITER_INDEX)) {
+        lua_settop(L, WRITER_INDEX - 1);
+        struct cs_writer *w = lua_newuserdatauv(L, sizeof(*w), 0);
+        *w = (struct cs_writer){.task = t};
+        cs_list_init(&w->node);
+    }
+}
+
+static void leave_queue(struct cs_task *t)
+{
+    struct cs_writer *w = t->user;
+    cs_list_remove(&w->node);
+}
+
+static int CS_RAISES wait_in_queue(lua_State *L, struct cs_sock *s, size_t done, bool first)
+{
+    struct cs_writer *w = lua_touserdata(L, WRITER_INDEX);
+    w->task->waiting = CS_WAIT_WRITE;
+    w->task->user = w;
+    if (first) {
+        cs_list_prepend(&s->writers, &w->node);
+    } else {
+        cs_list_append(&s->writers, &w->node);
+    }
+    return cs_task_park(L, w->task, leave_queue, -1, write_on, (lua_KContext)done);
+}
+
 /* Gives what there is room for; suspends with the rest, first in the queue once it has begun. */
 static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct payload p, size_t done,
                                 bool first)
 {
     while (done < p.len) {
         size_t room = s->stream->err ? p.len : cs_stream_room(s->stream);
-        struct cs_task *t = cs_task_current(L);
         if (room < p.len - done) {
-            t = cs_task_can_wait(L, "write"); /* raises before a part is taken */
+            prepare_to_wait(L);
         }
         if (room == 0) {
-            t->waiting = CS_WAIT_WRITE;
-            t->user = s;
-            if (first || done > 0) {
-                cs_list_prepend(&s->writers, &t->node);
-            } else {
-                cs_list_append(&s->writers, &t->node);
-            }
-            return cs_task_park(L, t, cs_sock_leave, -1, write_on, (lua_KContext)done);
+            return wait_in_queue(L, s, done, first || done > 0);
         }
         size_t n = CS_MIN(room, p.len - done);
         int err = give(s, p.bytes + done, n);
@@ -219,32 +245,52 @@ static int write_on(lua_State *L, int status, lua_KContext ctx)
         return push_write_error(L, t->wake < 0 ? t->wake : s->end);
     }
     int n = write_some(L, s, check_payload(L), (size_t)ctx, turn);
-    if (turn && cs_stream_room(s->stream) > 0) {
+    if (turn && s->stream) {
         cs_sock_next_writer(s);
     }
     return n;
 }
 
-/* A page, job or timer writes to a cosocket: it is never suspended (A.5). Nothing of a message is
- * taken when it does not fit the queue. */
+/* Others wait to write: whoever comes now stands behind them, not in the middle of a message. */
+static bool has_queue(const struct cs_sock *s)
+{
+    return s->writing || !cs_list_empty(&s->writers);
+}
+
+/* Queues the rest of a message. A message that was cut and cannot be mended ends the connection. */
+static int queue_rest(struct cs_sock *s, const char *bytes, size_t n, bool cut)
+{
+    int err = has_queue(s) ? cs_sock_hold(s, bytes, n) : give(s, bytes, n);
+    if (err < 0 && cut) {
+        cs_sock_close(s, err, err);
+    }
+    return err;
+}
+
+/* A page, job or timer writes to a cosocket: it is never suspended (A.5). What TCP takes goes at
+ * once, the rest waits in the queue; nothing of a message is taken when all of it would have to
+ * wait and does not fit. */
 static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct payload p)
 {
-    size_t queued = cs_stream_queued(s->stream);
-    bool behind = s->writing || !cs_list_empty(&s->writers); /* not into the middle of a message */
-    if (behind || (queued > 0 && queued + p.len > s->queuelen)) {
+    ssize_t taken = has_queue(s) ? 0 : cs_stream_offer(s->stream, p.bytes, p.len);
+    if (taken < 0) {
+        return push_write_error(L, (int)taken);
+    }
+    size_t queued = cs_stream_queued(s->stream) + s->held, rest = p.len - (size_t)taken;
+    if (taken == 0 && queued + rest > s->queuelen) {
         luaL_pushfail(L);
         lua_pushinteger(L, (lua_Integer)queued);
         return 2;
     }
-    int err = give(s, p.bytes, p.len);
+    int err = rest > 0 ? queue_rest(s, p.bytes + taken, rest, taken > 0) : 0;
     if (err < 0) {
         return push_write_error(L, err);
     }
     lua_pushboolean(L, true);
-    if (queued == 0) {
+    if (queued + rest == 0) {
         return 1;
     }
-    lua_pushinteger(L, (lua_Integer)cs_stream_queued(s->stream));
+    lua_pushinteger(L, (lua_Integer)(queued + rest));
     return 2;
 }
 
@@ -253,6 +299,7 @@ static int sock_write(lua_State *L)
     struct cs_sock *s = cs_sock_check(L, 1);
     struct payload p = check_payload(L);
     struct cs_task *t = cs_task_current(L);
+    lua_settop(L, WRITER_INDEX - 1);
     if (s->state == CS_SOCK_TERMINATED) {
         return push_write_error(L, s->end);
     }
@@ -266,12 +313,9 @@ static int sock_write(lua_State *L)
     if (s->mode == CS_SOCK_COSOCKET && (!t || t->kind != CS_TASK_COSOCKET)) {
         return write_queued(L, s, p);
     }
-    if (!cs_list_empty(&s->writers) || s->writing) { /* behind those who wait already */
-        t = cs_task_can_wait(L, "write");
-        t->waiting = CS_WAIT_WRITE;
-        t->user = s;
-        cs_list_append(&s->writers, &t->node);
-        return cs_task_park(L, t, cs_sock_leave, -1, write_on, 0);
+    if (has_queue(s)) {
+        prepare_to_wait(L);
+        return wait_in_queue(L, s, 0, false);
     }
     return write_some(L, s, p, 0, false);
 }

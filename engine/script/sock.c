@@ -1,7 +1,10 @@
 /* sock - a Lua socket's stream, listener and waiters. */
 #include "script/sock.h"
 
+#include <errno.h>
+
 #include "base/assert.h"
+#include "base/mem.h"
 
 /* ---- waking ---- */
 
@@ -14,24 +17,77 @@ void cs_sock_wake(struct cs_sock *s, int err)
     }
 }
 
-void cs_sock_next_writer(struct cs_sock *s)
+static struct cs_writer *first_writer(struct cs_sock *s)
 {
     struct cs_list *l = cs_list_first(&s->writers);
-    if (!l || s->writing) {
-        return;
+    return l ? cs_container_of(l, struct cs_writer, node) : NULL;
+}
+
+static void free_message(struct cs_sock *s, struct cs_writer *w)
+{
+    cs_list_remove(&w->node);
+    s->held -= w->data.len;
+    cs_chain_clear(&w->data);
+    cs_free(w);
+}
+
+/* The message at the head of the queue goes to the stream. One that is broken says so in on_eof. */
+static void pass_message(struct cs_sock *s, struct cs_writer *w)
+{
+    struct cs_chain data;
+    cs_chain_init(&data);
+    s->held -= w->data.len;
+    cs_chain_move_all(&data, &w->data);
+    free_message(s, w);
+    int err = cs_stream_write(s->stream, &data);
+    (void)err;
+}
+
+void cs_sock_next_writer(struct cs_sock *s)
+{
+    struct cs_writer *w;
+    while (!s->writing && (w = first_writer(s)) && cs_stream_room(s->stream) > 0) {
+        if (w->task) {
+            cs_list_remove(&w->node);
+            s->writing = true;
+            cs_task_wake(w->task, 0);
+        } else {
+            pass_message(s, w);
+        }
     }
-    struct cs_task *t = cs_container_of(l, struct cs_task, node);
-    cs_list_remove(l);
-    s->writing = true;
-    cs_task_wake(t, 0);
+}
+
+int cs_sock_hold(struct cs_sock *s, const void *bytes, size_t n)
+{
+    struct cs_writer *w = cs_zalloc(sizeof(*w));
+    if (!w || cs_chain_append(&w->data, bytes, n) < 0) {
+        cs_free(w);
+        return -ENOMEM;
+    }
+    cs_list_append(&s->writers, &w->node);
+    s->held += n;
+    return 0;
 }
 
 static void wake_writers(struct cs_sock *s, int err)
 {
-    struct cs_list *l;
-    while ((l = cs_list_first(&s->writers))) {
-        cs_list_remove(l);
-        cs_task_wake(cs_container_of(l, struct cs_task, node), err);
+    struct cs_writer *w;
+    while ((w = first_writer(s))) {
+        if (w->task) {
+            cs_list_remove(&w->node);
+            cs_task_wake(w->task, err);
+        } else {
+            free_message(s, w);
+        }
+    }
+}
+
+/* Messages that nobody unfinished stands before are output like any other. */
+static void pass_messages(struct cs_sock *s)
+{
+    struct cs_writer *w;
+    while (s->stream && !s->writing && (w = first_writer(s)) && !w->task) {
+        pass_message(s, w);
     }
 }
 
@@ -41,7 +97,7 @@ void cs_sock_leave(struct cs_task *t)
     if (s->waiter == t) {
         s->waiter = NULL;
     }
-    cs_list_remove(&t->node); /* from writers, or held */
+    cs_list_remove(&t->node); /* from held */
 }
 
 /* ---- events of the stream ---- */
@@ -162,6 +218,7 @@ void cs_sock_close(struct cs_sock *s, int end, int why)
     s->vm->listen_count -= before == CS_SOCK_LISTENING;
     s->state = CS_SOCK_TERMINATED;
     s->end = end;
+    pass_messages(s);
     give_up_handles(s, before, why);
     cs_sock_wake(s, end);
     wake_writers(s, end);

@@ -40,7 +40,8 @@ struct cs_sock {
     };
     struct cs_task *owner;  /* its coroutine ("r" or "s"), or NULL */
     struct cs_task *waiter; /* waits here in read, accept, connect or disable; at most one */
-    struct cs_list writers; /* tasks suspended in write, oldest first */
+    struct cs_list writers; /* of cs_writer, oldest first */
+    size_t held;            /* bytes of the messages among them */
     uint32_t queuelen;
     int end; /* why it is TERMINATED, or why the connect failed */
     enum cs_sock_state state : 8;
@@ -48,6 +49,14 @@ struct cs_sock {
     enum cs_sock_disabled disabled : 8;
     bool writing; /* the oldest of writers has been woken and is about to go on */
     bool latched; /* enable came while the owner was running: its values wait in the user value */
+};
+
+/* One place in the queue of a socket that TCP takes no more from: a task suspended in write (the
+ * struct is a userdata on its stack), or a message a non-cosocket has left behind such tasks. */
+struct cs_writer {
+    struct cs_list node;
+    struct cs_task *task; /* NULL: a message */
+    struct cs_chain data; /* of a message */
 };
 
 #define CS_SOCK_TYPE "ba.socket"
@@ -75,8 +84,11 @@ extern const struct cs_bound_user cs_sock_bound_user;
 /* Wakes the task that waits here. */
 void cs_sock_wake(struct cs_sock *s, int err);
 
-/* Lets the next suspended writer go on when there is room. */
+/* While there is room: messages go to the stream, the next suspended writer goes on. */
 void cs_sock_next_writer(struct cs_sock *s);
+
+/* Puts a message of n bytes behind those who wait. 0 or -ENOMEM. */
+CS_MUST_CHECK int cs_sock_hold(struct cs_sock *s, const void *bytes, size_t n);
 
 /* For cs_task_park: takes the task off the socket it waits on (t->user). */
 void cs_sock_leave(struct cs_task *t);

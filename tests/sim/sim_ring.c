@@ -324,6 +324,29 @@ void cs_ring_close(struct cs_ring *r, cs_fd fd, bool reset)
     sim_sock_close(s, reset);
 }
 
+ssize_t cs_ring_send_now(struct cs_ring *r, cs_fd fd, const struct iovec *iov, unsigned n)
+{
+    struct sim_sock *s = sim_fd_sock(r, fd);
+    size_t done = 0;
+    if (s->send) {
+        sim_fail("a send is made (fd %x) while one is armed: their order is open", (unsigned)fd);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        bool cut = sim_chance(sim_world.config.send_short_pm);
+        size_t want = cut ? sim_size(iov[i].iov_len) : iov[i].iov_len;
+        ssize_t taken = sim_sock_write(s, iov[i].iov_base, want);
+        if (taken < 0) {
+            return done ? (ssize_t)done : taken;
+        }
+        done += (size_t)taken;
+        if ((size_t)taken < iov[i].iov_len) {
+            break;
+        }
+    }
+    sim_trace("eng   send now fd=%x sock#%u: %zu", (unsigned)fd, s->id, done);
+    return (ssize_t)done;
+}
+
 int cs_ring_shutdown(struct cs_ring *r, cs_fd fd)
 {
     struct sim_sock *s = sim_fd_sock(r, fd);

@@ -272,6 +272,11 @@ static int frame_write(struct cs_stream *s, struct cs_chain *data)
     return err;
 }
 
+static ssize_t frame_offer(struct cs_stream *s, const void *data, size_t len)
+{
+    return cs_stream_offer_whole(s, data, len);
+}
+
 static int frame_consume(struct cs_stream *s, size_t n, struct cs_chain *into)
 {
     struct frame *f = of(s);
@@ -348,6 +353,7 @@ static struct cs_stream *frame_lower(const struct cs_stream *s)
 static const struct cs_stream_ops frame_ops = {
     .kind = "frame",
     .write = frame_write,
+    .offer = frame_offer,
     .consume = frame_consume,
     .pause = frame_pause,
     .resume = frame_resume,
