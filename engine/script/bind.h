@@ -18,6 +18,7 @@ CS_RAISES void cs_bind_relay(lua_State *L);  /* ba.socket.relay (ba.socket is ma
 CS_RAISES void cs_bind_pack(lua_State *L);   /* ba.socket.h2n n2h fh2n fn2h (likewise) */
 CS_RAISES void cs_bind_thread(lua_State *L); /* ba.thread, ba.sleep */
 CS_RAISES void cs_bind_timer(lua_State *L);  /* ba.timer, ba.clock */
+CS_RAISES void cs_bind_bytearray(lua_State *L);
 CS_RAISES void cs_bind_io(lua_State *L);     /* ba.openio, ba.mkio, the io objects */
 CS_RAISES void cs_bind_trace(lua_State *L);  /* trace, tracep, print to the log in services */
 
@@ -32,6 +33,9 @@ int cs_push_error_as(lua_State *L, const char *string, int err);
 /* A number of milliseconds (floats are truncated; NaN, infinities and negative ones raise, naming
  * the argument). */
 CS_RAISES int64_t cs_check_ms(lua_State *L, int arg);
+
+/* The bytes of a string, a number or a bytearray (its window), which becomes a string in place. */
+CS_RAISES const char *cs_check_bytes(lua_State *L, int arg, size_t *len);
 
 /* Any integral or float number, truncated; NaN and infinities raise. */
 CS_RAISES lua_Integer cs_check_number(lua_State *L, int arg);

@@ -147,7 +147,7 @@ struct payload {
 static struct payload CS_RAISES check_payload(lua_State *L)
 {
     size_t len;
-    const char *bytes = luaL_checklstring(L, 2, &len);
+    const char *bytes = cs_check_bytes(L, 2, &len);
     lua_Integer size = (lua_Integer)len;
     if (lua_isboolean(L, 3)) {
         return (struct payload){bytes, len};

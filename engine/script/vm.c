@@ -176,6 +176,7 @@ static void CS_RAISES open_api(lua_State *L)
     cs_bind_pack(L);
     cs_bind_thread(L);
     cs_bind_timer(L);
+    cs_bind_bytearray(L);
     cs_bind_io(L);
     cs_bind_trace(L);
     lua_setglobal(L, "ba");
