@@ -39,7 +39,7 @@ BELOW = {
 CONFINED = [
     (r"liburing", r"engine/ring/"),
     (r"(lua|lualib|lauxlib|luaconf)\.h", r"engine/script/"),
-    (r"openssl/", r"engine/codec/(tls|cert)"),
+    (r"openssl/", r"engine/codec/(tls|cert|hash)"),
     (r"ares", r"engine/net/"),
     (r"systemd/", r"daemon/"),
 ]

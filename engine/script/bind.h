@@ -19,6 +19,10 @@ CS_RAISES void cs_bind_pack(lua_State *L);   /* ba.socket.h2n n2h fh2n fn2h (lik
 CS_RAISES void cs_bind_thread(lua_State *L); /* ba.thread, ba.sleep */
 CS_RAISES void cs_bind_timer(lua_State *L);  /* ba.timer, ba.clock */
 CS_RAISES void cs_bind_bytearray(lua_State *L);
+CS_RAISES void cs_bind_text(lua_State *L); /* ba.b64encode ... urldecode, mime, cmpaddr, version */
+CS_RAISES void cs_bind_random(lua_State *L); /* ba.rnd ... rndseed */
+CS_RAISES void cs_bind_crypto(lua_State *L); /* ba.crypto */
+CS_RAISES void cs_bind_date(lua_State *L);   /* ba.datetime, ba.parsedate, ba.encdate */
 CS_RAISES void cs_bind_io(lua_State *L);     /* ba.openio, ba.mkio, the io objects */
 CS_RAISES void cs_bind_trace(lua_State *L);  /* trace, tracep, print to the log in services */
 

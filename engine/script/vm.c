@@ -177,6 +177,10 @@ static void CS_RAISES open_api(lua_State *L)
     cs_bind_thread(L);
     cs_bind_timer(L);
     cs_bind_bytearray(L);
+    cs_bind_text(L);
+    cs_bind_random(L);
+    cs_bind_crypto(L);
+    cs_bind_date(L);
     cs_bind_io(L);
     cs_bind_trace(L);
     lua_setglobal(L, "ba");
