@@ -88,6 +88,9 @@ static void counters_json(struct csd_json *j, const struct cs_cell_status *c)
     csd_json_uint(j, "accept_lost", c->net.accept_lost);
     csd_json_uint(j, "bytes_in", c->net.bytes_in);
     csd_json_uint(j, "bytes_out", c->net.bytes_out);
+    csd_json_uint(j, "datagrams_in", c->net.datagrams_in);
+    csd_json_uint(j, "datagrams_out", c->net.datagrams_out);
+    csd_json_uint(j, "datagrams_dropped", c->net.datagrams_dropped);
     csd_json_uint(j, "enobufs", c->net.enobufs);
     csd_json_uint(j, "cancels", c->net.cancels);
     csd_json_uint(j, "script_errors", c->script_errors);

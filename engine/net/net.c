@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "net/conn.h"
 #include "net/resolve.h"
+#include "net/udp.h"
 
 void cs_net_config_default(struct cs_net_config *config)
 {
@@ -26,6 +27,7 @@ int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_conf
     n->small_size = cs_ring_buffer_size(n->ring, CS_RING_SMALL);
     cs_list_init(&n->starved);
     cs_list_init(&n->buried);
+    cs_list_init(&n->ports);
     n->conns = cs_pool_create(cs_conn_size());
     if (!n->conns) {
         return -ENOMEM;
@@ -53,6 +55,7 @@ void cs_net_close_all(struct cs_net *n, bool abort, int why)
 {
     struct cs_conn *c = NULL;
     cs_resolver_stop(n->resolver);
+    cs_udp_close_all(n);
     while ((c = cs_pool_next(n->conns, c))) {
         cs_stream_close(cs_conn_stream(c), abort ? CS_CLOSE_ABORT : CS_CLOSE_GRACEFUL, why);
     }
@@ -60,5 +63,6 @@ void cs_net_close_all(struct cs_net *n, bool abort, int why)
 
 bool cs_net_idle(const struct cs_net *n)
 {
-    return cs_pool_count(n->conns) == 0 && cs_resolver_idle(n->resolver);
+    return cs_pool_count(n->conns) == 0 && cs_list_empty(&n->ports) &&
+           cs_resolver_idle(n->resolver);
 }

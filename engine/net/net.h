@@ -24,7 +24,9 @@ struct cs_net_counters {
     uint64_t accepted, connected, closed;
     uint64_t accept_lost; /* taken by the kernel but dropped for want of a descriptor */
     uint64_t bytes_in, bytes_out;
-    uint64_t enobufs; /* a receive found no buffer */
+    uint64_t datagrams_in, datagrams_out;
+    uint64_t datagrams_dropped; /* received, and nobody had room for them */
+    uint64_t enobufs;           /* a receive found no buffer */
     uint64_t cancels;
 };
 
@@ -46,6 +48,7 @@ struct cs_net {
     struct cs_conn *lent[CS_NET_LENT_MAX];
     struct cs_list starved; /* wait for a receive buffer */
     struct cs_list buried;  /* closed; freed in phase 7 */
+    struct cs_list ports;   /* private to udp.c */
 };
 
 void cs_net_config_default(struct cs_net_config *config);
@@ -57,11 +60,11 @@ CS_MUST_CHECK int cs_net_init(struct cs_net *n, struct cs_loop *loop,
 /* Every conn must be gone (cs_net_close_all and turns until cs_net_idle). */
 void cs_net_finish(struct cs_net *n);
 
-/* The end: closes every connection that is left, whoever owns it (owners get on_closed), and
- * answers every name lookup, now and later, with CS_ECLOSED. */
+/* The end: closes every connection and UDP socket that is left, whoever owns it (owners get
+ * on_closed), and answers every name lookup, now and later, with CS_ECLOSED. */
 void cs_net_close_all(struct cs_net *n, bool abort, int why);
 
-/* True when no connection exists and nothing of ours is with the kernel. */
+/* True when no connection or UDP socket exists and nothing of ours is with the kernel. */
 bool cs_net_idle(const struct cs_net *n);
 
 #endif

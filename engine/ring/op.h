@@ -33,8 +33,9 @@ struct cs_op {
     cs_op_fn *done;
     bool armed;
     bool cancelling; /* a cancel has been asked for and the final event is still to come */
-    uint8_t tag;     /* the ring's own, like err: why it will fail, found before its final event */
-    int err;
+    uint8_t tag;     /* the ring's own, like the two below */
+    uint8_t group;   /* the buffers of a receive */
+    int err;         /* why it will fail, found before its final event */
 };
 
 static inline void cs_op_init(struct cs_op *op, cs_op_fn *done)
@@ -43,6 +44,7 @@ static inline void cs_op_init(struct cs_op *op, cs_op_fn *done)
     op->armed = false;
     op->cancelling = false;
     op->tag = 0;
+    op->group = 0;
     op->err = 0;
 }
 

@@ -29,14 +29,13 @@
 #define PLAIN_RESERVE 64u /* descriptors for files, logs and names where sockets take them too */
 
 enum tag {
-    TAG_PLAIN = 0,   /* res is the op's result; a receive of group 0 */
-    TAG_BULK = 1,    /* a receive of group 1 */
-    TAG_ACCEPT = 2,  /* res is a new descriptor */
-    TAG_OPTION = 3,  /* res is a length: 0 means success to the op */
-    TAG_PART = 4,    /* an earlier link of the op's chain, which posts only when it failed */
-    TAG_FAULT = 5,   /* the op could not even be started: its error is in op->err */
-    TAG_SYNC = 6,    /* a call that waits for its own completion */
-    TAG_CONNECT = 7, /* the last link of a chain; see cs_ring_cancel */
+    TAG_PLAIN = 0,   /* res is the op's result */
+    TAG_ACCEPT = 1,  /* res is a new descriptor */
+    TAG_OPTION = 2,  /* res is a length: 0 means success to the op */
+    TAG_PART = 3,    /* an earlier link of the op's chain, which posts only when it failed */
+    TAG_FAULT = 4,   /* the op could not even be started: its error is in op->err */
+    TAG_SYNC = 5,    /* a call that waits for its own completion */
+    TAG_CONNECT = 6, /* the last link of a chain; see cs_ring_cancel */
     TAG_MASK = 7,
 };
 
@@ -55,9 +54,9 @@ struct slots {
 struct cs_ring {
     struct io_uring uring;
     unsigned features;
-    struct cs_bufring *groups[2];
+    struct cs_bufring *groups[CS_RING_GROUPS];
     struct slots slots;
-    unsigned plain_open, plain_max; /* without slots: sockets open, and how many may be */
+    unsigned plain_open, plain_max; /* ordinary ones open; without slots: how many may be */
     struct io_uring_cqe *stash;     /* taken out of a full queue by run_now, oldest first */
     unsigned stash_at, stash_count, stash_size;
     size_t scratch_used; /* operands that must stay until they are submitted */
@@ -69,7 +68,14 @@ struct cs_ring {
 void cs_ring_config_default(struct cs_ring_config *config)
 {
     *config = (struct cs_ring_config){
-        .small_buffers = 256, .small_size = 2048, .bulk_buffers = 32, .bulk_size = 65536};
+        .small_buffers = 256,
+        .small_size = 2048,
+        .bulk_buffers = 32,
+        .bulk_size = 65536,
+        /* A small datagram touches the first page of a buffer only. */
+        .datagram_buffers = 256,
+        .datagram_size = 17 * 4096,
+    };
 }
 
 static int open_uring(struct io_uring *u)
@@ -123,7 +129,18 @@ static int open_groups(struct cs_ring *r, const struct cs_ring_config *config)
         err = cs_bufring_create(&r->groups[CS_RING_BULK], &r->uring, CS_RING_BULK,
                                 config->bulk_buffers, config->bulk_size);
     }
+    if (err == 0) {
+        err = cs_bufring_create(&r->groups[CS_RING_DATAGRAM], &r->uring, CS_RING_DATAGRAM,
+                                config->datagram_buffers, config->datagram_size);
+    }
     return err;
+}
+
+static void destroy_groups(struct cs_ring *r)
+{
+    for (unsigned i = 0; i < CS_RING_GROUPS; i++) {
+        cs_bufring_destroy(r->groups[i]);
+    }
 }
 
 int cs_ring_create(struct cs_ring **out, const struct cs_ring_config *config, char *why,
@@ -152,8 +169,7 @@ int cs_ring_create(struct cs_ring **out, const struct cs_ring_config *config, ch
     *out = r;
     return 0;
 fail_ring:
-    cs_bufring_destroy(r->groups[CS_RING_BULK]);
-    cs_bufring_destroy(r->groups[CS_RING_SMALL]);
+    destroy_groups(r);
     io_uring_queue_exit(&r->uring);
     cs_free(r->slots.free);
 fail_free:
@@ -171,8 +187,7 @@ void cs_ring_destroy(struct cs_ring *r)
     if (!r) {
         return;
     }
-    cs_bufring_destroy(r->groups[CS_RING_BULK]);
-    cs_bufring_destroy(r->groups[CS_RING_SMALL]);
+    destroy_groups(r);
     io_uring_queue_exit(&r->uring);
     cs_free(r->slots.free);
     cs_free(r->stash);
@@ -326,6 +341,38 @@ static int accepted(struct cs_ring *r, int res)
     return res;
 }
 
+/* What stands before the bytes of a datagram in its buffer. */
+struct datagram_head {
+    struct io_uring_recvmsg_out out;
+    struct sockaddr_in6 sender; /* or a sockaddr_in */
+};
+
+/* The slice's bytes are those of the datagram from now on; returns how many. */
+static int strip_head(struct cs_slice *s)
+{
+    struct io_uring_recvmsg_out out;
+    CS_ASSERT(s->len >= sizeof(struct datagram_head));
+    memcpy(&out, s->data, sizeof(out));
+    s->data += sizeof(struct datagram_head);
+    s->len -= (uint32_t)sizeof(struct datagram_head);
+    s->len = CS_MIN(s->len, out.payloadlen);
+    return (int)s->len;
+}
+
+/* The slice of a receive's buffer; NULL for an end of stream, which can come with one. */
+static struct cs_slice *take_buffer(struct cs_ring *r, const struct cs_op *op,
+                                    const struct io_uring_cqe *cqe)
+{
+    unsigned id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+    unsigned len = cqe->res > 0 ? (unsigned)cqe->res : 0;
+    struct cs_slice *s = cs_bufring_lend(r->groups[op->group], id, len);
+    if (len == 0) {
+        cs_slice_release(s);
+        return NULL;
+    }
+    return s;
+}
+
 /* False when the completion is nobody's event. */
 static bool to_event(struct cs_ring *r, const struct io_uring_cqe *cqe, struct cs_event *ev)
 {
@@ -342,12 +389,9 @@ static bool to_event(struct cs_ring *r, const struct io_uring_cqe *cqe, struct c
     }
     *ev = (struct cs_event){.op = op, .res = cqe->res, .more = cqe->flags & IORING_CQE_F_MORE};
     if (cqe->flags & IORING_CQE_F_BUFFER) {
-        unsigned id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-        unsigned len = cqe->res > 0 ? (unsigned)cqe->res : 0;
-        ev->slice = cs_bufring_lend(r->groups[tag == TAG_BULK], id, len);
-        if (len == 0) { /* an end of stream can come with a buffer */
-            cs_slice_release(ev->slice);
-            ev->slice = NULL;
+        ev->slice = take_buffer(r, op, cqe);
+        if (ev->slice && op->group == CS_RING_DATAGRAM) {
+            ev->res = strip_head(ev->slice);
         }
     } else if (tag == TAG_ACCEPT) {
         ev->res = accepted(r, cqe->res);
@@ -502,12 +546,18 @@ void cs_ring_connect(struct cs_ring *r, struct cs_op *op, cs_fd *fd, const struc
 
 void cs_ring_recv(struct cs_ring *r, struct cs_op *op, cs_fd fd, enum cs_ring_group group)
 {
+    static struct msghdr with_sender = {.msg_namelen = sizeof(struct sockaddr_in6)};
     struct io_uring_sqe *sqe = next_sqe(r);
-    io_uring_prep_recv_multishot(sqe, -1, NULL, 0, 0);
+    if (group == CS_RING_DATAGRAM) {
+        io_uring_prep_recvmsg_multishot(sqe, -1, &with_sender, 0);
+    } else {
+        io_uring_prep_recv_multishot(sqe, -1, NULL, 0, 0);
+    }
     set_fd(sqe, fd);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = (__u16)group;
-    arm(sqe, op, group == CS_RING_BULK ? TAG_BULK : TAG_PLAIN);
+    op->group = (uint8_t)group;
+    arm(sqe, op, TAG_PLAIN);
 }
 
 unsigned cs_ring_buffers_free(const struct cs_ring *r, enum cs_ring_group group)
@@ -522,8 +572,9 @@ unsigned cs_ring_buffer_size(const struct cs_ring *r, enum cs_ring_group group)
 
 void cs_ring_trim(struct cs_ring *r)
 {
-    cs_bufring_trim(r->groups[CS_RING_SMALL]);
-    cs_bufring_trim(r->groups[CS_RING_BULK]);
+    for (unsigned i = 0; i < CS_RING_GROUPS; i++) {
+        cs_bufring_trim(r->groups[i]);
+    }
 }
 
 bool cs_ring_may_keep(const struct cs_slice *s)
@@ -604,18 +655,20 @@ void cs_ring_cancel(struct cs_ring *r, struct cs_op *op)
 
 /* ---- calls that are over when they return ---- */
 
-/* Takes the completion of run_now out of the queue from between the others. */
+/* Takes the completion of run_now out of the queue, also from between others. */
 static bool find_sync(struct cs_ring *r, int *res)
 {
     struct io_uring_cqe *cqe;
-    unsigned head;
+    unsigned head, before = 0;
     io_uring_for_each_cqe(&r->uring, head, cqe)
     {
         if (cqe->user_data == TAG_SYNC) {
             *res = cqe->res;
             cqe->user_data = 0;
+            io_uring_cq_advance(&r->uring, before == 0);
             return true;
         }
+        before++;
     }
     return false;
 }
@@ -771,4 +824,65 @@ cs_fd cs_ring_adopt(struct cs_ring *r, int fd)
     }
     close(fd);
     return slot < 0 ? slot : slot | CS_FD_DIRECT;
+}
+
+/* ---- datagrams ---- */
+
+cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *local,
+                       const struct cs_addr *remote)
+{
+    static const int one = 1, many = 4 << 20; /* the system cuts it to what it allows */
+    int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    if (local) {
+        submit(r); /* a queued close may be what has the address */
+    }
+    if (family == AF_INET6) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+    }
+    if (!remote) { /* many may send to it at once */
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &many, sizeof(many));
+    }
+    if ((local && bind(fd, &local->sa, local->len) < 0) ||
+        (remote && connect(fd, &remote->sa, remote->len) < 0)) {
+        int err = -errno;
+        close(fd);
+        return err;
+    }
+    if (local) { /* ordinary, as listeners are: few, and closed at once when they are closed */
+        r->plain_open++;
+        return fd;
+    }
+    return cs_ring_adopt(r, fd);
+}
+
+int cs_ring_sendto(struct cs_ring *r, cs_fd fd, const void *data, size_t len,
+                   const struct cs_addr *to)
+{
+    const int flags = MSG_NOSIGNAL | MSG_DONTWAIT; /* so the kernel needs nothing beyond the call */
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (to) {
+        msg.msg_name = (void *)(uintptr_t)&to->sa;
+        msg.msg_namelen = to->len;
+    }
+    if (!is_direct(fd)) {
+        return sendmsg(fd, &msg, flags) < 0 ? -errno : 0;
+    }
+    struct io_uring_sqe *sqe = next_sqe(r);
+    io_uring_prep_sendmsg(sqe, -1, &msg, (unsigned)flags);
+    set_fd(sqe, fd);
+    int res = run_now(r, sqe);
+    return res < 0 ? res : 0;
+}
+
+void cs_ring_sender(const struct cs_slice *s, struct cs_addr *out)
+{
+    struct sockaddr_in6 sender;
+    memcpy(&sender, s->data - sizeof(sender), sizeof(sender));
+    cs_addr_from_sockaddr(out, (const struct sockaddr *)&sender,
+                          sender.sin6_family == AF_INET ? sizeof(struct sockaddr_in)
+                                                        : sizeof(sender));
 }

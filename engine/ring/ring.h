@@ -29,7 +29,9 @@ struct cs_ring_config {
     unsigned slots_max; /* sockets this ring may hold; 0: as many as RLIMIT_NOFILE allows */
     unsigned small_buffers,
         small_size; /* receive group 0: count (a power of two) and bytes of each */
-    unsigned bulk_buffers, bulk_size; /* receive group 1 */
+    unsigned bulk_buffers, bulk_size;         /* receive group 1 */
+    unsigned datagram_buffers, datagram_size; /* receive group 2: each holds the largest datagram,
+                                                 its sender and 16 bytes */
 };
 
 /* The defaults, measured: see docs/benchmarks.md. */
@@ -97,10 +99,13 @@ void cs_ring_accept(struct cs_ring *r, struct cs_op *op, int listen_fd, bool onc
 void cs_ring_connect(struct cs_ring *r, struct cs_op *op, cs_fd *fd, const struct cs_addr *remote,
                      const struct cs_addr *local);
 
-enum cs_ring_group { CS_RING_SMALL = 0, CS_RING_BULK = 1 };
+enum cs_ring_group { CS_RING_SMALL = 0, CS_RING_BULK = 1, CS_RING_DATAGRAM = 2 };
+#define CS_RING_GROUPS 3
 
 /* Receives until end of stream, error or cancel. Each event with res > 0 lends a slice; res 0 is
- * end of stream; -ENOBUFS: no buffer was free, arm again when cs_ring_buffers_free says so. */
+ * end of stream; -ENOBUFS: no buffer was free, arm again when cs_ring_buffers_free says so.
+ * With CS_RING_DATAGRAM, for sockets of cs_ring_udp_open and no others: each event with a slice is
+ * one datagram, possibly empty (res 0), and cs_ring_sender tells whose. It can be the final one. */
 void cs_ring_recv(struct cs_ring *r, struct cs_op *op, cs_fd fd, enum cs_ring_group group);
 
 /* Buffers of the group that are with the kernel now. */
@@ -159,6 +164,23 @@ CS_MUST_CHECK int cs_ring_name(struct cs_ring *r, cs_fd fd, bool peer, struct cs
 /* Makes a real descriptor the ring's own (a slot where the ring works with slots). The real one is
  * closed in any case. The new descriptor, or -ENFILE and others. */
 CS_MUST_CHECK cs_fd cs_ring_adopt(struct cs_ring *r, int fd);
+
+/* ---- datagrams ---- */
+
+/* A UDP socket of the family, bound to `local` and connected to `remote` (either may be NULL). An
+ * IPv6 one is for IPv6 only. The descriptor (close it with cs_ring_close), or -EADDRINUSE,
+ * -ENETUNREACH, -ENFILE ... */
+CS_MUST_CHECK cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *local,
+                                     const struct cs_addr *remote);
+
+/* Sends one datagram, now: to an address, or (NULL) to the peer of a connected socket. 0; -EAGAIN:
+ * the send buffer is full (POLLOUT tells when not); -EMSGSIZE, -EACCES, -ECONNREFUSED (of an
+ * earlier datagram) ... */
+CS_MUST_CHECK int cs_ring_sendto(struct cs_ring *r, cs_fd fd, const void *data, size_t len,
+                                 const struct cs_addr *to);
+
+/* The sender of a received datagram: while its slice is as it was lent. */
+void cs_ring_sender(const struct cs_slice *s, struct cs_addr *out);
 
 /* How many more connections accept may take: as many are left for connects. */
 unsigned cs_ring_accept_room(const struct cs_ring *r);

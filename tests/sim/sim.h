@@ -74,10 +74,13 @@ struct sim_config {
     unsigned start_error_pm;            /* an op fails at once with -ENOMEM */
     unsigned shutdown_error_pm;         /* cs_ring_shutdown fails with -EMFILE */
     unsigned keep_refuse_pm;            /* cs_ring_may_keep says no although it might say yes */
+    unsigned lose_pm;                   /* a datagram is lost */
+    unsigned full_pm;                   /* cs_ring_sendto finds the send buffer full */
     bool enfile_loses;                  /* a connection that finds the table full is dropped */
     bool direct;                        /* CS_RING_DIRECT */
     unsigned small_buffers, small_size; /* what cs_ring_config_default gives */
     unsigned bulk_buffers, bulk_size;
+    unsigned datagram_buffers;
     unsigned slots_max;
     uint64_t turns_max; /* more turns than this is a spin */
 };
@@ -161,6 +164,18 @@ struct sim_far_listener *sim_far_listen(struct cs_addr *addr, int backlog);
 struct sim_peer *sim_far_accept(struct sim_far_listener *l);
 /* Closes it, resets what waits. */
 void sim_far_close(struct sim_far_listener *l);
+
+/* ---- far ends of datagrams ---- */
+
+struct sim_udp;
+
+/* Bound to local (port 0: one is chosen and written back), connected to remote (NULL: not). */
+struct sim_udp *sim_udp_open(struct cs_addr *local, const struct cs_addr *remote);
+/* 0, -ECONNREFUSED ... to: NULL when connected. */
+int sim_udp_send(struct sim_udp *u, const void *data, size_t len, const struct cs_addr *to);
+/* Bytes of one datagram (buf holds 65,507), or -EAGAIN. */
+ssize_t sim_udp_recv(struct sim_udp *u, void *buf, struct cs_addr *from);
+void sim_udp_close(struct sim_udp *u);
 
 /* ---- looking inside ---- */
 

@@ -5,6 +5,9 @@
 #ifndef SIM_SIM_CELL_H
 #define SIM_SIM_CELL_H
 
+#include <stdio.h>
+
+#include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/net.h"

@@ -74,6 +74,9 @@ static void sock_free(struct sim_sock *s)
     }
     cs_list_remove(&s->node);
     cs_list_remove(&s->queue_node);
+    if (s->datagram) {
+        sim_datagrams_drop(&s->datagrams);
+    }
     sim_bytes_free(&s->rx);
     sim_bytes_free(&s->tx);
     free(s);
@@ -191,6 +194,9 @@ ssize_t sim_sock_read(struct sim_sock *s, void *to, size_t n)
 
 bool sim_sock_readable(const struct sim_sock *s)
 {
+    if (s->datagram) {
+        return s->err || !cs_list_empty(&s->datagrams);
+    }
     return s->rx.len > 0 || s->err || s->fin_got || s->state == SIM_DEAD;
 }
 
@@ -203,6 +209,9 @@ bool sim_sock_writable(const struct sim_sock *s)
 unsigned sim_sock_poll(const struct sim_sock *s)
 {
     unsigned bits = 0;
+    if (s->datagram) {
+        return POLLOUT | (sim_sock_readable(s) ? POLLIN : 0u) | (s->err ? POLLERR : 0u);
+    }
     if (s->state == SIM_FRESH || s->state == SIM_CONNECTING) {
         return 0;
     }
@@ -216,7 +225,7 @@ unsigned sim_sock_poll(const struct sim_sock *s)
 
 /* ---- listeners ---- */
 
-static bool addr_is_any(const struct cs_addr *a)
+bool sim_addr_is_any(const struct cs_addr *a)
 {
     struct cs_addr any;
     if (cs_addr_family(a) == AF_UNIX) {
@@ -227,10 +236,10 @@ static bool addr_is_any(const struct cs_addr *a)
 }
 
 /* Whether a connect to `to` ends at a listener of `bound`. */
-static bool addr_reaches(const struct cs_addr *bound, const struct cs_addr *to)
+bool sim_addr_reaches(const struct cs_addr *bound, const struct cs_addr *to)
 {
     return cs_addr_equal(bound, to) ||
-           (cs_addr_family(bound) == cs_addr_family(to) && addr_is_any(bound) &&
+           (cs_addr_family(bound) == cs_addr_family(to) && sim_addr_is_any(bound) &&
             cs_addr_port(bound) == cs_addr_port(to));
 }
 
@@ -241,7 +250,7 @@ static struct sim_listener *listener_find(const struct cs_addr *to)
     unsigned n = 0;
     cs_list_each(it, tmp, &sim_world.listeners) {
         struct sim_listener *l = cs_container_of(it, struct sim_listener, node);
-        if (addr_reaches(&l->addr, to) && sim_below(++n) == 0) {
+        if (sim_addr_reaches(&l->addr, to) && sim_below(++n) == 0) {
             found = l;
         }
     }
@@ -255,7 +264,7 @@ int sim_listener_open(struct sim_listener **out, struct cs_addr *addr, int backl
     }
     cs_list_each(it, tmp, &sim_world.listeners) {
         struct sim_listener *l = cs_container_of(it, struct sim_listener, node);
-        if ((addr_reaches(&l->addr, addr) || addr_reaches(addr, &l->addr)) &&
+        if ((sim_addr_reaches(&l->addr, addr) || sim_addr_reaches(addr, &l->addr)) &&
             !(l->reuseport && reuseport)) {
             return -EADDRINUSE;
         }
@@ -476,7 +485,7 @@ static void sock_work(struct sim_sock *s)
 
 bool sim_network_step(void)
 {
-    bool any = false;
+    bool any = sim_udp_step();
     /* Appending while walking is fine: a new socket is met in the next round. */
     cs_list_each(it, tmp, &sim_world.socks) {
         struct sim_sock *s = cs_container_of(it, struct sim_sock, node);
@@ -495,7 +504,7 @@ bool sim_network_step(void)
 
 uint64_t sim_network_next_ms(void)
 {
-    uint64_t next = UINT64_MAX;
+    uint64_t next = sim_udp_next_ms();
     cs_list_each(it, tmp, &sim_world.socks) {
         const struct sim_sock *s = cs_container_of(it, struct sim_sock, node);
         if (sock_has_work(s) && s->tx_due_ms > sim_world.now_ms) {
@@ -517,6 +526,7 @@ void sim_network_finish(void)
         }
         sock_free(s);
     }
+    sim_datagrams_drop(&sim_world.flying);
     cs_list_each(it, tmp, &sim_world.routes) {
         cs_list_remove(it);
         free(cs_container_of(it, struct route, node));

@@ -29,6 +29,8 @@ void cs_ring_config_default(struct cs_ring_config *config)
         .small_size = c->small_size,
         .bulk_buffers = c->bulk_buffers,
         .bulk_size = c->bulk_size,
+        .datagram_buffers = c->datagram_buffers,
+        .datagram_size = 17 * 4096,
     };
 }
 
@@ -42,6 +44,8 @@ int cs_ring_create(struct cs_ring **out, const struct cs_ring_config *config, ch
     cs_list_init(&r->released);
     r->groups[0] = (struct sim_group){.count = config->small_buffers, .size = config->small_size};
     r->groups[1] = (struct sim_group){.count = config->bulk_buffers, .size = config->bulk_size};
+    r->groups[2] =
+        (struct sim_group){.count = config->datagram_buffers, .size = config->datagram_size};
     r->direct = sim_world.config.direct;
     r->slots_total = config->slots_max ? config->slots_max : sim_world.config.slots_max;
     r->slots_split = r->slots_total / 2;
@@ -250,6 +254,9 @@ void cs_ring_recv(struct cs_ring *r, struct cs_op *op, cs_fd fd, enum cs_ring_gr
     struct sim_sock *s = sim_fd_sock(r, fd);
     if (s->recv) {
         sim_fail("two receives are armed on fd %x: their bytes would mix", (unsigned)fd);
+    }
+    if (s->datagram != (group == CS_RING_DATAGRAM)) {
+        sim_fail("fd %x receives into the buffers of group %d", (unsigned)fd, (int)group);
     }
     s->recv = arm(r, op, SIM_OP_RECV, fd, s);
     s->recv->group = group;

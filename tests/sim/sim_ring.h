@@ -57,7 +57,7 @@ struct sim_group {
 struct cs_ring {
     struct cs_list node; /* world.rings */
     struct cs_list ops;
-    struct sim_group groups[2];
+    struct sim_group groups[CS_RING_GROUPS];
     struct cs_list released; /* slices given back, kept to notice a second time */
     struct sim_sock **slots; /* NULL in the array: free */
     unsigned slots_total, slots_split, slots_accepted, slots_open;
@@ -79,6 +79,8 @@ const char *sim_op_name(const struct sim_op *o);
 /* Takes a buffer of the group with n bytes read from s. */
 struct cs_slice *sim_slice_fill(struct cs_ring *r, enum cs_ring_group group, struct sim_sock *s,
                                 size_t n);
+/* The same for the oldest datagram of s, with its sender in front. */
+struct cs_slice *sim_slice_fill_datagram(struct cs_ring *r, struct sim_sock *s);
 /* The engine has it from now on. */
 void sim_slice_lend(struct cs_slice *s);
 /* The event was never delivered. */

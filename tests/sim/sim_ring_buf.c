@@ -42,8 +42,7 @@ static void release(struct cs_slice *s)
     cs_list_append(&l->ring->released, &l->node);
 }
 
-struct cs_slice *sim_slice_fill(struct cs_ring *r, enum cs_ring_group group, struct sim_sock *s,
-                                size_t n)
+static struct cs_slice *take(struct cs_ring *r, enum cs_ring_group group, size_t n)
 {
     struct lent *l = calloc(1, sizeof *l);
     l->memory = malloc(n);
@@ -51,10 +50,29 @@ struct cs_slice *sim_slice_fill(struct cs_ring *r, enum cs_ring_group group, str
     l->ring = r;
     l->group = group;
     l->where = WITH_KERNEL;
-    sim_bytes_pop(&s->rx, l->memory, n);
     l->slice = (struct cs_slice){.data = l->memory, .len = (uint32_t)n, .release = release};
     r->groups[group].filled++;
     return &l->slice;
+}
+
+struct cs_slice *sim_slice_fill(struct cs_ring *r, enum cs_ring_group group, struct sim_sock *s,
+                                size_t n)
+{
+    struct cs_slice *slice = take(r, group, n);
+    sim_bytes_pop(&s->rx, slice->data, n);
+    return slice;
+}
+
+struct cs_slice *sim_slice_fill_datagram(struct cs_ring *r, struct sim_sock *s)
+{
+    struct cs_addr from;
+    size_t n = sim_datagram_len(s);
+    struct cs_slice *slice = take(r, CS_RING_DATAGRAM, sizeof from + n);
+    sim_datagram_pop(s, &from, slice->data + sizeof from);
+    memcpy(slice->data, &from, sizeof from);
+    slice->data += sizeof from;
+    slice->len = (uint32_t)n;
+    return slice;
 }
 
 void sim_slice_lend(struct cs_slice *s)
@@ -66,7 +84,7 @@ void sim_slice_lend(struct cs_slice *s)
 
 void sim_slices_free(struct cs_ring *r)
 {
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < CS_RING_GROUPS; i++) {
         if (r->groups[i].lent) {
             sim_fail("the ring is destroyed with %u slices of group %u lent", r->groups[i].lent, i);
         }
@@ -105,5 +123,5 @@ bool cs_ring_may_keep(const struct cs_slice *s)
 
 unsigned sim_slices_lent(const struct cs_ring *r)
 {
-    return r->groups[0].lent + r->groups[1].lent;
+    return r->groups[0].lent + r->groups[1].lent + r->groups[2].lent;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/chain.h"
 #include "sim_ring.h"
 
 const char *sim_op_name(const struct sim_op *o)
@@ -81,11 +82,33 @@ static void step_connect(struct sim_op *o)
     sim_op_post(o, -err, false, NULL);
 }
 
+/* As Linux does, an empty one ends the op. */
+static void step_recv_datagram(struct cs_ring *r, struct sim_op *o)
+{
+    const struct sim_group *g = &r->groups[CS_RING_DATAGRAM];
+    struct sim_sock *s = o->sock;
+    if (s->err) {
+        int err = s->err;
+        s->err = 0;
+        sim_op_post(o, -err, false, NULL);
+    } else if (g->filled == g->count) {
+        sim_op_post(o, -ENOBUFS, false, NULL);
+    } else {
+        struct cs_slice *slice = sim_slice_fill_datagram(r, s);
+        bool more = slice->len > 0 && !sim_chance(sim_world.config.recv_end_pm);
+        sim_op_post(o, (int)slice->len, more, slice);
+    }
+}
+
 static void step_recv(struct cs_ring *r, struct sim_op *o)
 {
     const struct sim_config *c = &sim_world.config;
     struct sim_group *g = &r->groups[o->group];
     struct sim_sock *s = o->sock;
+    if (s->datagram) {
+        step_recv_datagram(r, o);
+        return;
+    }
     if (s->rx.len == 0) {
         sim_op_post(o, (int)sim_sock_read(s, NULL, 0), false, NULL);
         return;

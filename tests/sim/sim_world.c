@@ -147,6 +147,7 @@ void sim_config_calm(struct sim_config *c)
         .small_size = 4096,
         .bulk_buffers = 16,
         .bulk_size = 65536,
+        .datagram_buffers = 16,
         .slots_max = 1024,
         .turns_max = 2000000,
     };
@@ -182,6 +183,9 @@ void sim_config_random(struct sim_config *c)
     c->small_size = 1u << sim_between(6, 12);
     c->bulk_buffers = 1u << sim_between(1, 4);
     c->bulk_size = 1u << sim_between(8, 15);
+    c->datagram_buffers = 1u << sim_between(1, 4);
+    c->lose_pm = knob(300);
+    c->full_pm = knob(500);
 }
 
 struct sim_config *sim_knobs(void)
@@ -324,6 +328,7 @@ void sim_world_begin(uint64_t seed)
     cs_list_init(&sim_world.listeners);
     cs_list_init(&sim_world.routes);
     cs_list_init(&sim_world.rings);
+    cs_list_init(&sim_world.flying);
     sim_config_random(&sim_world.config);
     cs_clock_set_source(sim_now_ms);
 }

@@ -33,18 +33,22 @@ enum sim_state {
 struct sim_op;
 struct sim_listener;
 
-/* One end of a connection. Lives while somebody owns it (a ring, a listener's queue, a far end)
- * and, as the kernel's orphans do, until what it still had to send has arrived. */
+/* One end of a connection, or a datagram socket. Lives while somebody owns it (a ring, a listener's
+ * queue, a far end) and, as the kernel's orphans do, until what it still had to send has arrived.
+ */
 struct sim_sock {
     struct cs_list node;       /* world.socks */
     struct cs_list queue_node; /* a listener's queue */
     unsigned id;
     enum sim_state state;
-    struct sim_sock *peer; /* NULL: gone; whatever is sent is answered by a reset */
-    struct sim_bytes rx;   /* arrived, not read */
-    struct sim_bytes tx;   /* written, not arrived */
-    uint64_t tx_due_ms;    /* nothing of tx, FIN or RST arrives before */
-    int err;               /* told once, as sk_err is */
+    struct sim_sock *peer;    /* NULL: gone; whatever is sent is answered by a reset */
+    struct sim_bytes rx;      /* arrived, not read */
+    struct cs_list datagrams; /* the same, of a datagram socket: rx.size bounds it */
+    size_t rx_bytes;          /* in them */
+    struct sim_bytes tx;      /* written, not arrived */
+    uint64_t tx_due_ms;       /* nothing of tx, FIN or RST arrives before */
+    int err;                  /* told once, as sk_err is */
+    bool datagram;            /* stays SIM_FRESH; remote.len > 0: connected */
     bool owned;
     bool was_up;
     bool fin_queued; /* the write side is closed */
@@ -72,8 +76,21 @@ ssize_t sim_sock_read(struct sim_sock *s, void *to, size_t n);
 /* Whether read / write would not answer "wait". */
 bool sim_sock_readable(const struct sim_sock *s);
 bool sim_sock_writable(const struct sim_sock *s);
+/* Whether a datagram that is sent to `to` comes to a socket bound to `bound`. */
+bool sim_addr_reaches(const struct cs_addr *bound, const struct cs_addr *to);
+bool sim_addr_is_any(const struct cs_addr *a);
 /* poll(2) bits that hold now. */
 unsigned sim_sock_poll(const struct sim_sock *s);
+
+/* ---- datagrams ---- */
+
+/* Of the oldest unread one. */
+size_t sim_datagram_len(const struct sim_sock *s);
+void sim_datagram_pop(struct sim_sock *s, struct cs_addr *from, void *to);
+void sim_datagrams_drop(struct cs_list *list);
+/* Their part of sim_network_step and sim_network_next_ms. */
+bool sim_udp_step(void);
+uint64_t sim_udp_next_ms(void);
 
 /* ---- listeners and files ---- */
 
@@ -117,6 +134,7 @@ struct sim_world {
     uint16_t next_port;
     struct sim_config config;
     struct cs_list socks, listeners, routes, rings;
+    struct cs_list flying; /* datagrams on their way */
     struct sim_actor *actors;
     bool (*done)(void);
     struct sim_file *files;

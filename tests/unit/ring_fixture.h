@@ -14,7 +14,15 @@
 #include "base/chain.h"
 #include "ring/ring.h"
 
-enum { SLOTS = 16, SMALL = 8, SMALL_SIZE = 64, BULK = 2, BULK_SIZE = 4096 };
+enum {
+    SLOTS = 16,
+    SMALL = 8,
+    SMALL_SIZE = 64,
+    BULK = 2,
+    BULK_SIZE = 4096,
+    DATAGRAMS = 4,
+    DATAGRAM_SIZE = 17 * 4096
+};
 
 /* An op that notes its events. */
 struct watch {
@@ -97,7 +105,9 @@ static inline void ring_config(struct cs_ring_config *config)
                                       .small_buffers = SMALL,
                                       .small_size = SMALL_SIZE,
                                       .bulk_buffers = BULK,
-                                      .bulk_size = BULK_SIZE};
+                                      .bulk_size = BULK_SIZE,
+                                      .datagram_buffers = DATAGRAMS,
+                                      .datagram_size = DATAGRAM_SIZE};
 }
 
 /* The features that are to be had belong to COSOCKD_WITHOUT at this moment. */
@@ -170,6 +180,7 @@ static inline int teardown(void **state)
     settle(f);
     assert_int_equal(cs_ring_buffers_free(f->ring, CS_RING_SMALL), SMALL);
     assert_int_equal(cs_ring_buffers_free(f->ring, CS_RING_BULK), BULK);
+    assert_int_equal(cs_ring_buffers_free(f->ring, CS_RING_DATAGRAM), DATAGRAMS);
     assert_int_equal(cs_ring_accept_room(f->ring), f->room);
     cs_ring_destroy(f->ring);
     UNTIL(open_descriptors() == f->descriptors, (void)0);
