@@ -304,7 +304,7 @@ static enum csd_exit start_worker(struct csd_server *s)
     char why[WHY_MAX] = "";
     int err;
 
-    if (cs_registry_create(&s->registry) != 0) {
+    if (cs_registry_create(&s->registry, NULL, 0) != 0) {
         return failed(CSD_EXIT_FAILURE, "out of memory");
     }
     csd_config_cell(s->config, &s->cell_config);

@@ -44,14 +44,29 @@ struct accepted {
     struct cs_ref conn; /* a reference: cs_net_close_all may end it while it waits here */
 };
 
-enum listener_state { LISTENER_IDLE, LISTENER_OPEN, LISTENER_STOPPING, LISTENER_EMPTYING };
+/* A socket, and the listeners of one thread's cells that are open on it. */
+struct shared_socket {
+    int fd;
+    unsigned refs;
+    struct cs_listen_table *table;
+};
+
+enum listener_state {
+    LISTENER_IDLE,
+    LISTENER_OPEN,
+    LISTENER_PARKING,
+    LISTENER_STOPPING,
+    LISTENER_EMPTYING
+};
 
 struct cs_listener {
     enum listener_state state;
     struct cs_addr addr;
-    int fd;
+    struct shared_socket *socket; /* NULL once EMPTYING */
     struct origin *origin;
-    struct cs_net *net; /* NULL while idle */
+    struct cs_net *net; /* NULL until it is started */
+    const struct cs_listener_watch *watch;
+    void *watch_user;
     cs_listener_ready_fn *ready;
     void *ready_user;
     void (*closed)(void *user);
@@ -96,6 +111,40 @@ static struct origin *origin_create(const char *service)
     o->base.refs = 1;
     o->base.free = origin_free;
     return o;
+}
+
+/* ---- the socket ---- */
+
+static int socket_open(struct shared_socket **out, struct cs_listen_table *table, unsigned worker,
+                       struct cs_addr *addr, const struct cs_listen_options *o)
+{
+    struct shared_socket *s = cs_zalloc(sizeof(*s));
+    if (!s) {
+        return -ENOMEM;
+    }
+    s->refs = 1;
+    s->table = table;
+    int err = table ? cs_listen_table_open(table, worker, &s->fd, addr, o)
+                    : cs_listen_open(&s->fd, addr, o);
+    if (err < 0) {
+        cs_free(s);
+        return err;
+    }
+    *out = s;
+    return 0;
+}
+
+static void socket_unref(struct shared_socket *s, const struct cs_addr *addr)
+{
+    if (--s->refs > 0) {
+        return;
+    }
+    if (s->table) {
+        cs_listen_table_close(s->table, s->fd);
+    } else {
+        cs_listen_close(s->fd, addr);
+    }
+    cs_free(s);
 }
 
 /* ---- telling the owner ---- */
@@ -246,6 +295,9 @@ static bool listener_must_wait(struct cs_listener *l)
         l->table_full = false;
         return false;
     }
+    if (l->watch && l->watch->full(l->watch_user)) {
+        return true;
+    }
     if (!l->table_full) {
         l->table_full = true;
         cs_log_limited(&l->pausing, CS_LOG_WARN,
@@ -301,12 +353,14 @@ static void listener_retry(struct cs_timer *t)
 
 /* ---- closing ---- */
 
-/* Nothing is armed: whoever has connected up to now is let in, then the door is shut. */
+/* Nothing is armed: whoever has connected up to now is let in, then the door is shut; unless there
+ * are others who keep it open. */
 static void listener_empty(struct cs_listener *l)
 {
+    bool last = l->socket->refs == 1;
     l->state = LISTENER_EMPTYING;
-    for (unsigned i = 0; l->net && i < EMPTY_MAX; i++) {
-        int fd = cs_listen_accept_now(l->fd);
+    for (unsigned i = 0; l->net && last && i < EMPTY_MAX; i++) {
+        int fd = cs_listen_accept_now(l->socket->fd);
         if (fd == -ECONNABORTED || fd == -EINTR) {
             continue;
         }
@@ -320,8 +374,8 @@ static void listener_empty(struct cs_listener *l)
         }
         listener_admit(l, own);
     }
-    cs_listen_close(l->fd, &l->addr);
-    l->fd = -1;
+    socket_unref(l->socket, &l->addr);
+    l->socket = NULL;
 }
 
 static struct cs_conn *listener_pop(struct cs_listener *l)
@@ -347,10 +401,20 @@ static void listener_dismiss(struct cs_listener *l)
     }
 }
 
+static void tell_parked(struct cs_listener *l)
+{
+    if (l->watch) {
+        l->watch->parked(l->watch_user);
+    }
+}
+
 /* ---- the one decision ---- */
 
 static void listener_update(struct cs_listener *l)
 {
+    if (l->state == LISTENER_IDLE) {
+        return;
+    }
     bool wanted = l->state == LISTENER_OPEN && !listener_must_wait(l);
     bool once = cs_ring_accept_room(l->net->ring) <= BURST_MAX;
     if (l->accept.armed) {
@@ -361,11 +425,17 @@ static void listener_update(struct cs_listener *l)
     }
     if (wanted) {
         l->once = once;
-        cs_ring_accept(l->net->ring, &l->accept, l->fd, l->once);
+        cs_ring_accept(l->net->ring, &l->accept, l->socket->fd, l->once);
+        return;
+    }
+    if (l->state == LISTENER_PARKING) {
+        l->state = LISTENER_IDLE;
+        tell_parked(l);
         return;
     }
     if (l->state == LISTENER_STOPPING) {
         listener_empty(l);
+        tell_parked(l);
     }
     if (l->state == LISTENER_EMPTYING && !l->ready && l->waiting_count > 0) {
         listener_dismiss(l);
@@ -377,35 +447,63 @@ static void listener_update(struct cs_listener *l)
 
 /* ---- the face ---- */
 
-int cs_listener_open(struct cs_listener **out, struct cs_addr *addr,
-                     const struct cs_listen_options *o, const char *service)
+static struct cs_listener *listener_create(const char *service)
 {
-    int err = -ENOMEM;
     struct cs_listener *l = cs_zalloc(sizeof(*l));
     if (!l) {
-        return err;
+        return NULL;
     }
     l->origin = origin_create(service);
     if (!l->origin) {
-        goto free_listener;
+        cs_free(l);
+        return NULL;
     }
-    err = cs_listen_open(&l->fd, addr, o);
-    if (err) {
-        goto free_origin;
-    }
-    l->addr = *addr;
     cs_op_init(&l->accept, listener_accepted);
     cs_list_init(&l->waiting);
     cs_timer_init(&l->retry, listener_retry);
     cs_timer_init(&l->kick, listener_kicked);
+    return l;
+}
+
+int cs_listener_open(struct cs_listener **out, struct cs_listen_table *table, unsigned worker,
+                     struct cs_addr *addr, const struct cs_listen_options *o, const char *service)
+{
+    struct cs_listener *l = listener_create(service);
+    if (!l) {
+        return -ENOMEM;
+    }
+    int err = socket_open(&l->socket, table, worker, addr, o);
+    if (err < 0) {
+        cs_origin_unref(&l->origin->base);
+        cs_free(l);
+        return err;
+    }
+    l->addr = *addr;
     *out = l;
     return 0;
+}
 
-free_origin:
-    cs_origin_unref(&l->origin->base);
-free_listener:
-    cs_free(l);
-    return err;
+int cs_listener_share(struct cs_listener **out, const struct cs_listener *other,
+                      const char *service)
+{
+    if (!other->socket) {
+        return -EBADF;
+    }
+    struct cs_listener *l = listener_create(service);
+    if (!l) {
+        return -ENOMEM;
+    }
+    l->socket = other->socket;
+    l->socket->refs++;
+    l->addr = other->addr;
+    *out = l;
+    return 0;
+}
+
+void cs_listener_watch(struct cs_listener *l, const struct cs_listener_watch *watch, void *user)
+{
+    l->watch = watch;
+    l->watch_user = user;
 }
 
 void cs_listener_attach(struct cs_listener *l, cs_listener_ready_fn *ready, void *user)
@@ -422,11 +520,18 @@ void cs_listener_attach(struct cs_listener *l, cs_listener_ready_fn *ready, void
 
 void cs_listener_start(struct cs_listener *l, struct cs_net *n)
 {
-    CS_ASSERT(l->state == LISTENER_IDLE);
-    unsigned room = cs_ring_accept_room(n->ring);
+    CS_ASSERT(l->state == LISTENER_IDLE && (!l->net || l->net == n));
     l->net = n;
     l->state = LISTENER_OPEN;
-    l->headroom = CS_MAX(CS_MIN(room / 8, (unsigned)HEADROOM_MAX), 1u);
+    l->headroom = CS_MAX(CS_MIN(cs_ring_accept_max(n->ring) / 8, (unsigned)HEADROOM_MAX), 1u);
+    listener_update(l);
+}
+
+void cs_listener_park(struct cs_listener *l)
+{
+    CS_ASSERT(l->state == LISTENER_OPEN);
+    l->state = LISTENER_PARKING;
+    cs_timer_stop(cs_loop_wheel(l->net->loop), &l->retry);
     listener_update(l);
 }
 
@@ -446,10 +551,10 @@ unsigned cs_listener_waiting(const struct cs_listener *l)
 
 void cs_listener_close(struct cs_listener *l, void (*closed)(void *user), void *user)
 {
-    CS_ASSERT(l->state == LISTENER_IDLE || l->state == LISTENER_OPEN);
+    CS_ASSERT(l->state < LISTENER_STOPPING);
     l->closed = closed;
     l->closed_user = user;
-    if (l->state == LISTENER_IDLE) {
+    if (!l->net) {
         listener_empty(l);
         listener_free(l);
         return;

@@ -32,19 +32,39 @@ static void remove_stale(const struct cs_addr *addr)
     close(fd);
 }
 
-static int set_options(int fd, int family, const struct cs_listen_options *o)
+static int set_one(int fd, int level, int name)
 {
     const int one = 1;
+    return setsockopt(fd, level, name, &one, sizeof(one)) < 0 ? -errno : 0;
+}
+
+static int set_options(int fd, int family, const struct cs_listen_options *o)
+{
     if (family == AF_UNIX) {
         return 0;
     }
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0 ||
-        (o->reuseport && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) < 0) ||
-        (family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0)) {
+    int err = set_one(fd, SOL_SOCKET, SO_REUSEADDR);
+    if (err == 0) {
+        err = set_one(fd, IPPROTO_TCP, TCP_NODELAY);
+    }
+    if (err == 0 && family == AF_INET6) {
+        err = set_one(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    }
+    if (err == 0 && o->reuseport && !o->first) {
+        err = set_one(fd, SOL_SOCKET, SO_REUSEPORT);
+    }
+    return err;
+}
+
+/* A first one binds without SO_REUSEPORT, because with it a port that another process of this user
+ * has shared would not be found in use. */
+static int bind_socket(int fd, const struct cs_addr *addr, const struct cs_listen_options *o)
+{
+    if (bind(fd, &addr->sa, addr->len) < 0) {
         return -errno;
     }
-    return 0;
+    bool later = o->reuseport && o->first && cs_addr_family(addr) != AF_UNIX;
+    return later ? set_one(fd, SOL_SOCKET, SO_REUSEPORT) : 0;
 }
 
 static int bind_and_listen(int fd, struct cs_addr *addr, const struct cs_listen_options *o)
@@ -53,12 +73,13 @@ static int bind_and_listen(int fd, struct cs_addr *addr, const struct cs_listen_
     if (path) {
         remove_stale(addr);
     }
-    if (bind(fd, &addr->sa, addr->len) < 0) {
-        return -errno;
+    int err = bind_socket(fd, addr, o);
+    if (err < 0) {
+        return err;
     }
     if ((path && o->unix_mode && chmod(path, (mode_t)o->unix_mode) < 0) ||
         listen(fd, o->backlog > 0 ? o->backlog : 65535) < 0) {
-        int err = -errno;
+        err = -errno;
         if (path) {
             unlink(path);
         }

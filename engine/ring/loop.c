@@ -2,14 +2,15 @@
 #include "ring/loop.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "ring/ring_set.h"
 
 #define TIMERS_MAX 1024
 
@@ -19,12 +20,13 @@ struct post {
     void *arg;
 };
 
-/* What other threads have handed over. */
+/* What other threads have handed over. The wake-up is a pipe: an eventfd that is written to from
+ * within the wake-up of another one (a ring_set's) is delayed by the kernel. */
 struct inbox {
     pthread_mutex_t lock;
     struct post *first, **last;
-    int wake_fd;
-    struct cs_op wake; /* poll on wake_fd */
+    int pipe[2];
+    struct cs_op wake; /* poll on pipe[0] */
 };
 
 struct phase {
@@ -59,19 +61,19 @@ static struct post *inbox_take(struct inbox *in)
 static void inbox_arm(struct cs_loop *l)
 {
     if (!l->inbox.wake.armed) {
-        cs_ring_poll(l->ring, &l->inbox.wake, l->inbox.wake_fd, POLLIN);
+        cs_ring_poll(l->ring, &l->inbox.wake, l->inbox.pipe[0], POLLIN);
     }
 }
 
 static void inbox_woken(struct cs_op *op, const struct cs_event *ev)
 {
     struct cs_loop *l = cs_container_of(op, struct cs_loop, inbox.wake);
-    uint64_t count;
+    char bytes[64];
     if (ev->res == -ECANCELED || l->ending) {
         return;
     }
-    if (read(l->inbox.wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN) {
-        return; /* an eventfd of our own cannot fail otherwise */
+    if (read(l->inbox.pipe[0], bytes, sizeof(bytes)) < 0 && errno != EAGAIN) {
+        return; /* a pipe of our own cannot fail otherwise */
     }
     inbox_arm(l);
     for (struct post *p = inbox_take(&l->inbox), *next; p; p = next) {
@@ -83,8 +85,7 @@ static void inbox_woken(struct cs_op *op, const struct cs_event *ev)
 
 static int inbox_init(struct inbox *in)
 {
-    in->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (in->wake_fd < 0) {
+    if (pipe2(in->pipe, O_CLOEXEC | O_NONBLOCK) < 0) {
         return -errno;
     }
     pthread_mutex_init(&in->lock, NULL);
@@ -104,17 +105,16 @@ int cs_loop_post(struct cs_loop *l, cs_post_fn *fn, void *arg)
     *l->inbox.last = p;
     l->inbox.last = &p->next;
     pthread_mutex_unlock(&l->inbox.lock);
-    uint64_t one = 1;
-    ssize_t n = write(l->inbox.wake_fd, &one, sizeof(one));
-    (void)n; /* fails only when the counter is full, and then the loop is awake */
+    ssize_t n = write(l->inbox.pipe[1], "", 1);
+    (void)n; /* fails only when the pipe is full, and then the loop is awake */
     return 0;
 }
 
 /* ---- the turn ---- */
 
-static int64_t sleep_time(const struct cs_loop *l, int64_t timeout_ms)
+static int64_t sleep_time(const struct cs_loop *l, uint64_t now_ms, int64_t timeout_ms)
 {
-    int64_t next = l->busy ? 0 : cs_wheel_next(l->wheel, cs_clock_ms());
+    int64_t next = l->busy ? 0 : cs_wheel_next(l->wheel, now_ms);
     if (next < 0) {
         return timeout_ms;
     }
@@ -139,7 +139,8 @@ static void note_awake(struct cs_loop_stats *s, uint64_t since_ns)
 unsigned cs_loop_turn(struct cs_loop *l, int64_t timeout_ms)
 {
     inbox_arm(l);
-    unsigned n = cs_ring_wait(l->ring, sleep_time(l, timeout_ms), l->events, CS_LOOP_EVENTS_MAX);
+    int64_t sleep_ms = timeout_ms == 0 ? 0 : sleep_time(l, cs_clock_ms(), timeout_ms);
+    unsigned n = cs_ring_wait(l->ring, sleep_ms, l->events, CS_LOOP_EVENTS_MAX);
     uint64_t awake_ns = cs_clock_ns();
     l->now_ms = cs_clock_ms();
     l->busy = n == CS_LOOP_EVENTS_MAX; /* from here on cs_loop_again may set it */
@@ -160,6 +161,93 @@ unsigned cs_loop_turn(struct cs_loop *l, int64_t timeout_ms)
 void cs_loop_again(struct cs_loop *l)
 {
     l->busy = true;
+}
+
+/* ---- several loops ---- */
+
+struct cs_loop_set {
+    struct cs_ring_set *rings; /* NULL while there has been one loop only */
+    unsigned count;
+    struct cs_loop *loops[CS_RING_SET_MAX];
+};
+
+struct cs_loop_set *cs_loop_set_create(void)
+{
+    return cs_zalloc(sizeof(struct cs_loop_set));
+}
+
+void cs_loop_set_destroy(struct cs_loop_set *s)
+{
+    if (s) {
+        CS_ASSERT(s->count == 0);
+        cs_ring_set_destroy(s->rings);
+        cs_free(s);
+    }
+}
+
+/* The second loop: from now on nobody sleeps in a ring of his own. */
+static int share_sleep(struct cs_loop_set *s)
+{
+    int err = cs_ring_set_create(&s->rings);
+    if (err == 0) {
+        err = cs_ring_set_add(s->rings, s->loops[0]->ring);
+        if (err < 0) {
+            cs_ring_set_destroy(s->rings);
+            s->rings = NULL;
+        }
+    }
+    return err;
+}
+
+int cs_loop_set_add(struct cs_loop_set *s, struct cs_loop *l)
+{
+    int err = s->count == 1 && !s->rings ? share_sleep(s) : 0;
+    if (err == 0 && s->rings) {
+        err = cs_ring_set_add(s->rings, l->ring);
+    }
+    if (err < 0) {
+        return err;
+    }
+    CS_ASSERT(s->count < CS_RING_SET_MAX);
+    s->loops[s->count++] = l;
+    l->busy = true; /* its inbox is not armed yet */
+    return 0;
+}
+
+void cs_loop_set_remove(struct cs_loop_set *s, struct cs_loop *l)
+{
+    unsigned i = 0;
+    while (i < s->count && s->loops[i] != l) {
+        i++;
+    }
+    CS_ASSERT(i < s->count);
+    s->loops[i] = s->loops[--s->count];
+    if (s->rings) {
+        cs_ring_set_remove(s->rings, l->ring);
+    }
+}
+
+unsigned cs_loop_set_turn(struct cs_loop_set *s, int64_t timeout_ms)
+{
+    unsigned n = 0, turned = 0;
+    uint64_t now_ms = cs_clock_ms();
+    if (!s->rings) {
+        return cs_loop_turn(s->loops[0], timeout_ms);
+    }
+    for (unsigned i = 0; i < s->count; i++) {
+        struct cs_loop *l = s->loops[i];
+        int64_t sleep_ms = sleep_time(l, now_ms, -1);
+        if (sleep_ms == 0 || cs_ring_has_work(l->ring)) {
+            n += cs_loop_turn(l, 0);
+            turned++;
+        } else if (sleep_ms > 0 && (timeout_ms < 0 || sleep_ms < timeout_ms)) {
+            timeout_ms = sleep_ms;
+        }
+    }
+    if (turned == 0 && timeout_ms != 0) {
+        cs_ring_set_sleep(s->rings, timeout_ms);
+    }
+    return n;
 }
 
 /* ---- life ---- */
@@ -198,7 +286,8 @@ void cs_loop_destroy(struct cs_loop *l)
     cs_ring_destroy(l->ring);
     cs_wheel_destroy(l->wheel);
     pthread_mutex_destroy(&l->inbox.lock);
-    close(l->inbox.wake_fd);
+    close(l->inbox.pipe[0]);
+    close(l->inbox.pipe[1]);
     cs_free(l);
 }
 

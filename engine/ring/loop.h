@@ -11,6 +11,14 @@
  *
  * Work of every phase is bounded per turn; a phase that has more left says so and the next turn
  * does not sleep. Rooms above put themselves into phases 5-7.
+ *
+ * A thread that drives several loops (a cs_loop_set) gives each its turn and sleeps for all of them
+ * at once; with a single loop in the set this is that loop's own turn:
+ *
+ *   awake    for each loop: does its ring's memory show work, or is a timer due, or did it say it
+ *            has more to do? Then one turn, without a sleep. The kernel is entered for those only
+ *   asleep   none had any: sleep on the one eventfd of all rings (ring_set.h) until an event of any
+ *            or the next timer of any
  */
 #ifndef CS_RING_LOOP_H
 #define CS_RING_LOOP_H
@@ -54,6 +62,25 @@ struct cs_wheel *cs_loop_wheel(const struct cs_loop *l);
 /* Runs fn(arg) in phase 3 of a coming turn and wakes the loop for it. Any thread. 0 or -ENOMEM. */
 typedef void cs_post_fn(void *arg);
 CS_MUST_CHECK int cs_loop_post(struct cs_loop *l, cs_post_fn *fn, void *arg);
+
+/* ---- several loops in one thread ---- */
+
+struct cs_loop_set;
+
+/* NULL when out of memory. */
+CS_MUST_CHECK struct cs_loop_set *cs_loop_set_create(void);
+
+/* No loop may be left in it. Accepts NULL. */
+void cs_loop_set_destroy(struct cs_loop_set *s);
+
+/* Not during a turn. The ring was made with in_set, unless the loop stays the only one. 0 or
+ * -errno. */
+CS_MUST_CHECK int cs_loop_set_add(struct cs_loop_set *s, struct cs_loop *l);
+void cs_loop_set_remove(struct cs_loop_set *s, struct cs_loop *l);
+
+/* A turn of each loop that has work, or a sleep of at most timeout_ms (-1: as long as nothing
+ * happens). Returns the number of events and timers handled. */
+unsigned cs_loop_set_turn(struct cs_loop_set *s, int64_t timeout_ms);
 
 struct cs_loop_stats {
     uint64_t turns, events;

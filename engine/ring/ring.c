@@ -20,6 +20,8 @@
 #include "base/mem.h"
 #include "ring/bufring.h"
 #include "ring/probe.h"
+#include "ring/ring_set.h"
+#include "ring/slots.h"
 #include "ring/sys.h"
 
 #define SQ_ENTRIES 4096
@@ -39,23 +41,11 @@ enum tag {
     TAG_MASK = 7,
 };
 
-/*
- * The ring's table of sockets: accept fills the lower half (the kernel chooses), connect the upper
- * (we choose, because the slot must be known before the socket exists).
- */
-struct slots {
-    unsigned total, split;
-    unsigned accepted; /* in use below split */
-    unsigned fresh;    /* never used from here on */
-    unsigned free_count;
-    unsigned *free; /* used and free again */
-};
-
 struct cs_ring {
     struct io_uring uring;
     unsigned features;
     struct cs_bufring *groups[CS_RING_GROUPS];
-    struct slots slots;
+    struct cs_slots slots;
     unsigned plain_open, plain_max; /* ordinary ones open; without slots: how many may be */
     struct io_uring_cqe *stash;     /* taken out of a full queue by run_now, oldest first */
     unsigned stash_at, stash_count, stash_size;
@@ -78,11 +68,12 @@ void cs_ring_config_default(struct cs_ring_config *config)
     };
 }
 
-static int open_uring(struct io_uring *u)
+/* The flag in memory that says "enter me" is for those who do not enter anyway. */
+static int open_uring(struct io_uring *u, bool in_set)
 {
     struct io_uring_params p = {
         .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
-                 IORING_SETUP_CQSIZE,
+                 IORING_SETUP_CQSIZE | (in_set ? IORING_SETUP_TASKRUN_FLAG : 0),
         .cq_entries = CQ_ENTRIES,
     };
     return io_uring_queue_init_params(SQ_ENTRIES, u, &p);
@@ -103,7 +94,7 @@ static unsigned slots_wanted(const struct cs_ring_config *config)
 
 static int open_slots(struct cs_ring *r, const struct cs_ring_config *config)
 {
-    struct slots *s = &r->slots;
+    struct cs_slots *s = &r->slots;
     s->total = slots_wanted(config);
     s->split = s->total / 2;
     s->fresh = s->split;
@@ -151,7 +142,7 @@ int cs_ring_create(struct cs_ring **out, const struct cs_ring_config *config, ch
         return -ENOMEM;
     }
     r->scratch = cs_alloc(SCRATCH_BYTES);
-    int err = r->scratch ? open_uring(&r->uring) : -ENOMEM;
+    int err = r->scratch ? open_uring(&r->uring, config->in_set) : -ENOMEM;
     if (err < 0) {
         goto fail_free;
     }
@@ -198,6 +189,11 @@ void cs_ring_destroy(struct cs_ring *r)
 unsigned cs_ring_features(const struct cs_ring *r)
 {
     return r->features;
+}
+
+struct io_uring *cs_ring_uring(struct cs_ring *r)
+{
+    return &r->uring;
 }
 
 /* ---- submission ---- */
@@ -297,26 +293,7 @@ static void fault(struct cs_ring *r, struct cs_op *op, int err)
     op->err = err;
 }
 
-/* ---- slots ---- */
-
-static int take_slot(struct cs_ring *r)
-{
-    struct slots *s = &r->slots;
-    if (s->free_count) {
-        return (int)s->free[--s->free_count];
-    }
-    return s->fresh < s->total ? (int)s->fresh++ : -ENFILE;
-}
-
-static void return_slot(struct cs_ring *r, unsigned slot)
-{
-    struct slots *s = &r->slots;
-    if (slot < s->split) {
-        s->accepted--;
-    } else {
-        s->free[s->free_count++] = slot;
-    }
-}
+/* ---- room ---- */
 
 unsigned cs_ring_accept_room(const struct cs_ring *r)
 {
@@ -324,6 +301,11 @@ unsigned cs_ring_accept_room(const struct cs_ring *r)
         return r->slots.split - r->slots.accepted;
     }
     return r->plain_max > r->plain_open ? (r->plain_max - r->plain_open) / 2 : 0;
+}
+
+unsigned cs_ring_accept_max(const struct cs_ring *r)
+{
+    return r->features & CS_RING_DIRECT ? r->slots.split : r->plain_max / 2;
 }
 
 /* ---- events ---- */
@@ -406,8 +388,8 @@ static bool to_event(struct cs_ring *r, const struct io_uring_cqe *cqe, struct c
 static void enter(struct cs_ring *r, int64_t timeout_ms)
 {
     if (timeout_ms == 0 || r->stash_count || io_uring_cq_ready(&r->uring)) {
-        submit(r);
-        io_uring_get_events(&r->uring);
+        io_uring_submit_and_get_events(&r->uring);
+        submit(r); /* what was not taken */
     } else if (timeout_ms < 0) {
         io_uring_submit_and_wait(&r->uring, 1);
     } else {
@@ -419,6 +401,12 @@ static void enter(struct cs_ring *r, int64_t timeout_ms)
     if (io_uring_sq_ready(&r->uring) == 0) {
         r->scratch_used = 0;
     }
+}
+
+bool cs_ring_has_work(const struct cs_ring *r)
+{
+    return io_uring_sq_ready(&r->uring) || r->stash_count || io_uring_cq_ready(&r->uring) ||
+           (IO_URING_READ_ONCE(*r->uring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
 }
 
 unsigned cs_ring_wait(struct cs_ring *r, int64_t timeout_ms, struct cs_event *ev, unsigned max)
@@ -477,7 +465,7 @@ static void connect_direct(struct cs_ring *r, struct cs_op *op, cs_fd *fd,
                            const struct cs_addr *remote)
 {
     static const int one = 1;
-    int slot = take_slot(r);
+    int slot = cs_slots_take(&r->slots);
     if (slot < 0) {
         *fd = CS_FD_NONE;
         fault(r, op, slot);
@@ -768,7 +756,7 @@ void cs_ring_close(struct cs_ring *r, cs_fd fd, bool reset)
         /* Both run as they are submitted, in order, so a later connect may already be given the
          * slot. (A link would make the close run later than that.) */
         io_uring_prep_close_direct(sqe, slot_of(fd));
-        return_slot(r, slot_of(fd));
+        cs_slots_return(&r->slots, slot_of(fd));
     } else {
         io_uring_prep_close(sqe, fd);
         r->plain_open--;
@@ -813,12 +801,12 @@ cs_fd cs_ring_adopt(struct cs_ring *r, int fd)
         r->plain_open++;
         return fd;
     }
-    int slot = take_slot(r);
+    int slot = cs_slots_take(&r->slots);
     if (slot >= 0) {
         submit(r); /* a queued close of this slot must run before it is filled again */
         int n = io_uring_register_files_update(&r->uring, (unsigned)slot, &fd, 1);
         if (n != 1) {
-            return_slot(r, (unsigned)slot);
+            cs_slots_return(&r->slots, (unsigned)slot);
             slot = n < 0 ? n : -EBUSY;
         }
     }

@@ -32,6 +32,7 @@ struct cs_ring_config {
     unsigned bulk_buffers, bulk_size;         /* receive group 1 */
     unsigned datagram_buffers, datagram_size; /* receive group 2: each holds the largest datagram,
                                                  its sender and 16 bytes */
+    bool in_set;                              /* may join a cs_ring_set (ring_set.h) */
 };
 
 /* The defaults, measured: see docs/benchmarks.md. */
@@ -58,6 +59,10 @@ void cs_ring_describe(char *buf, size_t size);
  * interrupting signal). */
 unsigned cs_ring_wait(struct cs_ring *r, int64_t timeout_ms, struct cs_event *ev, unsigned max);
 
+/* Whether a wait that does not sleep would find something to do: looks at memory only. For rings
+ * made with in_set. */
+bool cs_ring_has_work(const struct cs_ring *r);
+
 /* Takes note that the event is being handled: clears op->armed when it is the final one. Called by
  * the loop just before op->done. */
 static inline void cs_ring_event_begin(const struct cs_event *ev)
@@ -72,7 +77,8 @@ static inline void cs_ring_event_begin(const struct cs_event *ev)
 
 struct cs_listen_options {
     int backlog;        /* 0: as large as the system allows */
-    bool reuseport;     /* several sockets may share the address */
+    bool reuseport;     /* several sockets may share the address (not of a Unix socket) */
+    bool first;         /* with reuseport: nobody may have the address yet, others may join later */
     unsigned unix_mode; /* permissions of a Unix socket's file, e.g. 0660; 0: as umask says */
 };
 
@@ -182,7 +188,9 @@ CS_MUST_CHECK int cs_ring_sendto(struct cs_ring *r, cs_fd fd, const void *data, 
 /* The sender of a received datagram: while its slice is as it was lent. */
 void cs_ring_sender(const struct cs_slice *s, struct cs_addr *out);
 
-/* How many more connections accept may take: as many are left for connects. */
+/* How many more connections accept may take (as many are left for connects), and how many it may
+ * take in all. */
 unsigned cs_ring_accept_room(const struct cs_ring *r);
+unsigned cs_ring_accept_max(const struct cs_ring *r);
 
 #endif

@@ -130,7 +130,7 @@ void cs_cell_commit(struct cs_cell *c)
     c->current = c->staged;
     c->staged = NULL;
     c->current->vm->state = CS_VM_CURRENT;
-    cs_registry_commit(c->registry, c->current->vm->generation);
+    cs_registry_commit(c->registry, &c->net, c->current->vm->generation);
     if (old) {
         retire(c, old);
     }
@@ -144,7 +144,7 @@ void cs_cell_rollback(struct cs_cell *c)
         struct generation *g = c->staged;
         c->staged = NULL;
         c->loaded = NULL;
-        cs_registry_rollback(c->registry, g->vm->generation);
+        cs_registry_rollback(c->registry, &c->net, g->vm->generation);
         generation_destroy(c, g);
     }
 }
@@ -270,7 +270,7 @@ void cs_cell_stop(struct cs_cell *c)
 {
     c->stopping = true;
     cs_cell_rollback(c);
-    cs_registry_stop(c->registry);
+    cs_registry_leave(c->registry, &c->net);
     if (c->current) {
         retire(c, c->current);
         c->current = NULL;
@@ -289,7 +289,7 @@ bool cs_cell_quiet(const struct cs_cell *c)
 bool cs_cell_finished(const struct cs_cell *c)
 {
     return c->stopping && !c->current && !c->staged && cs_list_empty(&c->draining) &&
-           cs_net_idle(&c->net) && cs_registry_idle(c->registry);
+           cs_net_idle(&c->net) && cs_registry_left(c->registry, &c->net);
 }
 
 bool cs_cell_script_done(struct cs_cell *c, int *status)

@@ -13,8 +13,6 @@
 
 #include "base/err.h"
 
-/* So many rounds without an event, with time standing still, are a simulator that spins. */
-#define ROUNDS_MAX 200000
 /* A ring of a test has far fewer ops than this. */
 #define CANDIDATES_MAX 4096
 
@@ -136,6 +134,11 @@ void sim_fd_release(struct cs_ring *r, cs_fd fd)
 unsigned cs_ring_accept_room(const struct cs_ring *r)
 {
     return r->direct ? r->slots_split - r->slots_accepted : UINT_MAX;
+}
+
+unsigned cs_ring_accept_max(const struct cs_ring *r)
+{
+    return r->direct ? r->slots_split : UINT_MAX;
 }
 
 cs_fd cs_ring_adopt(struct cs_ring *r, int fd)
@@ -387,8 +390,7 @@ int cs_ring_name(struct cs_ring *r, cs_fd fd, bool peer, struct cs_addr *out)
 
 /* ---- waiting ---- */
 
-/* Reads through every armed op: one that was freed shows here, not where the event would land. */
-static void check_ops(const struct cs_ring *r)
+void sim_ring_check(const struct cs_ring *r)
 {
     for (const struct cs_list *it = r->ops.next; it != &r->ops; it = it->next) {
         const struct sim_op *o = cs_container_of(it, struct sim_op, node);
@@ -436,9 +438,9 @@ static void forget(struct sim_op *o)
 }
 
 /* The op's next event that may be delivered, or NULL. */
-static struct sim_pending *next_pending(struct sim_op *o)
+static struct sim_pending *next_pending(const struct sim_op *o)
 {
-    struct cs_list *first = cs_list_first(&o->pending);
+    struct cs_list *first = cs_list_first((struct cs_list *)&o->pending);
     struct sim_pending *p = first ? cs_container_of(first, struct sim_pending, node) : NULL;
     return p && p->delay == 0 ? p : NULL;
 }
@@ -482,9 +484,7 @@ static unsigned deliver(struct cs_ring *r, struct cs_event *ev, unsigned max)
     return n;
 }
 
-/* Nothing can happen at this instant: on to the next one at which something will. False when
- * that is the end of the wait. */
-static bool let_time_pass(uint64_t until_ms)
+bool sim_let_time_pass(uint64_t until_ms)
 {
     uint64_t next = CS_MIN(sim_world_next_ms(), until_ms);
     if (next == UINT64_MAX && sim_world.done && sim_world.done()) {
@@ -500,7 +500,7 @@ static bool let_time_pass(uint64_t until_ms)
     return next < until_ms;
 }
 
-static void count_turn(void)
+void sim_count_turn(void)
 {
     if (++sim_world.turns > sim_world.config.turns_max) {
         sim_fail("more than %llu turns: something spins",
@@ -513,23 +513,33 @@ static void count_turn(void)
     }
 }
 
+bool cs_ring_has_work(const struct cs_ring *r)
+{
+    for (const struct cs_list *it = r->ops.next; it != &r->ops; it = it->next) {
+        if (next_pending(cs_container_of(it, struct sim_op, node))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 unsigned cs_ring_wait(struct cs_ring *r, int64_t timeout_ms, struct cs_event *ev, unsigned max)
 {
-    check_ops(r);
-    count_turn();
+    sim_ring_check(r);
+    sim_count_turn();
     uint64_t until_ms = timeout_ms < 0 ? UINT64_MAX : sim_world.now_ms + (uint64_t)timeout_ms;
-    for (unsigned rounds = 0; rounds < ROUNDS_MAX; rounds++) {
+    for (unsigned rounds = 0; rounds < SIM_ROUNDS_MAX; rounds++) {
         bool any = sim_world_step();
         unsigned n = deliver(r, ev, max);
         if (n > 0 || timeout_ms == 0 || sim_chance(sim_world.config.interrupt_pm)) {
             return n;
         }
-        if (!any && !let_time_pass(until_ms)) {
+        if (!any && !sim_let_time_pass(until_ms)) {
             sim_world_step();
             return deliver(r, ev, max);
         }
     }
-    sim_fail("the world spins: %u rounds without an event", ROUNDS_MAX);
+    sim_fail("the world spins: %u rounds without an event", SIM_ROUNDS_MAX);
 }
 
 /* ---- looking inside ---- */

@@ -48,6 +48,9 @@ struct sim_op {
     struct cs_list pending;
 };
 
+/* So many rounds without an event, with time standing still, are a simulator that spins. */
+#define SIM_ROUNDS_MAX 200000
+
 struct sim_group {
     unsigned count, size;
     unsigned filled; /* with the kernel's bytes: events pending or slices lent */
@@ -73,6 +76,16 @@ uint64_t sim_op_sum(const struct sim_op *o);
 bool sim_op_step(struct cs_ring *r, struct sim_op *o);
 void sim_op_post(struct sim_op *o, int res, bool more, struct cs_slice *slice);
 const char *sim_op_name(const struct sim_op *o);
+
+/* ---- waiting ---- */
+
+/* Reads through every armed op: one that was freed shows here, not where the event would land. */
+void sim_ring_check(const struct cs_ring *r);
+/* A turn has begun: virtual time goes on a little. */
+void sim_count_turn(void);
+/* Nothing can happen at this instant: on to the next one at which something will. False when
+ * that is the end of the wait. */
+bool sim_let_time_pass(uint64_t until_ms);
 
 /* ---- slices ---- */
 

@@ -409,7 +409,8 @@ static void setup(void)
     sim_cell_marks(&config);
     sim_cell_open(&cell, &config);
     SIM_CHECK(cs_addr_parse(&addr, "127.0.0.1", 80) == 0);
-    SIM_CHECK(cs_listener_open(&listener, &addr, &(struct cs_listen_options){0}, "close") == 0);
+    SIM_CHECK(
+        cs_listener_open(&listener, NULL, 0, &addr, &(struct cs_listen_options){0}, "close") == 0);
     cs_listener_attach(listener, on_ready, NULL);
     cs_listener_start(listener, &cell.net);
     cs_loop_set_phase(cell.loop, CS_PHASE_SCRIPT, script_phase, NULL);

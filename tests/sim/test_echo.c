@@ -167,7 +167,7 @@ static void server_open(const struct cs_net_config *config)
 {
     sim_cell_open(&cell, config);
     SIM_CHECK(cs_addr_parse(&addr, sim_chance(500) ? "127.0.0.1" : "::1", 0) == 0);
-    SIM_CHECK(cs_listener_open(&listener, &addr,
+    SIM_CHECK(cs_listener_open(&listener, NULL, 0, &addr,
                                &(struct cs_listen_options){.backlog = (int)sim_between(1, 20)},
                                "echo") == 0);
     cs_listener_attach(listener, on_ready, NULL);

@@ -117,7 +117,8 @@ static void setup(void)
     options.linger_ms = 0;
     SIM_CHECK(cs_addr_parse(&addr, sim_chance(300) ? "unix:/run/proxy.sock" : "127.0.0.1", 0) == 0);
     bool by_name = cs_addr_family(&addr) == AF_UNIX; /* clients of a Unix socket have no name */
-    SIM_CHECK(cs_listener_open(&listener, &addr, &(struct cs_listen_options){0}, "proxy") == 0);
+    SIM_CHECK(
+        cs_listener_open(&listener, NULL, 0, &addr, &(struct cs_listen_options){0}, "proxy") == 0);
     cs_listener_attach(listener, on_ready, NULL);
     cs_listener_start(listener, &cell.net);
     listener_gone = ending = false;

@@ -131,14 +131,14 @@ static void commit(void)
 {
     gen_now = gen_loading;
     gen_loading = 0;
-    cs_registry_commit(registry, gen_now);
+    cs_registry_commit(registry, &cell.net, gen_now);
 }
 
 static void rollback(void)
 {
     unsigned gen = gen_loading;
     gen_loading = 0;
-    cs_registry_rollback(registry, gen);
+    cs_registry_rollback(registry, &cell.net, gen);
     for (const struct owner *o = owners; o; o = o->next) {
         SIM_CHECK(o->gen != gen);
     }
@@ -228,7 +228,7 @@ static void setup(void)
     stopping = stopped = false;
     sim_cell_marks(&config);
     sim_cell_open(&cell, &config);
-    SIM_CHECK(cs_registry_create(&registry) == 0);
+    SIM_CHECK(cs_registry_create(&registry, NULL, 0) == 0);
     cs_loop_set_phase(cell.loop, CS_PHASE_SCRIPT, script_phase, NULL);
     for (unsigned i = 0; i < STABLE; i++) {
         bind_address(i, gen_now, true);

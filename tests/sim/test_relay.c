@@ -113,7 +113,8 @@ static void setup(void)
     options.linger_ms = 0;
     sim_cell_open(&cell, &config);
     SIM_CHECK(cs_addr_parse(&addr, "127.0.0.1", 80) == 0);
-    SIM_CHECK(cs_listener_open(&listener, &addr, &(struct cs_listen_options){0}, "relay") == 0);
+    SIM_CHECK(
+        cs_listener_open(&listener, NULL, 0, &addr, &(struct cs_listen_options){0}, "relay") == 0);
     cs_listener_attach(listener, on_ready, NULL);
     cs_listener_start(listener, &cell.net);
     listener_gone = faults = false;

@@ -109,7 +109,8 @@ static void open_hop(struct tunnel *t, unsigned index)
     h->tunnel = t;
     h->index = index;
     SIM_CHECK(cs_addr_parse(&h->addr, "127.0.0.1", 0) == 0);
-    SIM_CHECK(cs_listener_open(&h->listener, &h->addr, &(struct cs_listen_options){0}, "hop") == 0);
+    SIM_CHECK(cs_listener_open(&h->listener, NULL, 0, &h->addr, &(struct cs_listen_options){0},
+                               "hop") == 0);
     cs_listener_attach(h->listener, on_ready, h);
     cs_listener_start(h->listener, &cell.net);
     listeners_open++;

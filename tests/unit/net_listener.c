@@ -116,7 +116,7 @@ static void open_on(struct fixture *f, const char *address)
 {
     const struct cs_listen_options o = {0};
     assert_int_equal(cs_addr_parse(&f->addr, address, 0), 0);
-    assert_int_equal(cs_listener_open(&f->l, &f->addr, &o, "test"), 0);
+    assert_int_equal(cs_listener_open(&f->l, NULL, 0, &f->addr, &o, "test"), 0);
 }
 
 static void start_on(struct fixture *f, const char *address, cs_listener_ready_fn *ready)
@@ -218,7 +218,7 @@ static void test_address_in_use(void **state)
     const struct cs_listen_options o = {0};
     struct cs_listener *second;
     open_on(f, "127.0.0.1");
-    assert_int_equal(cs_listener_open(&second, &f->addr, &o, "test"), -EADDRINUSE);
+    assert_int_equal(cs_listener_open(&second, NULL, 0, &f->addr, &o, "test"), -EADDRINUSE);
 }
 
 static void test_waits_for_an_owner(void **state)
@@ -460,7 +460,7 @@ static void open_fails(struct fixture *f)
     for (unsigned long n = 1;; n++) {
         assert_int_equal(cs_addr_parse(&f->addr, "127.0.0.1", 0), 0);
         cs_mem_fail_nth(n);
-        int err = cs_listener_open(&f->l, &f->addr, &o, "test");
+        int err = cs_listener_open(&f->l, NULL, 0, &f->addr, &o, "test");
         cs_mem_fail_nth(0);
         if (err == 0) {
             return;
