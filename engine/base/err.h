@@ -22,7 +22,12 @@
     X(ESCRIPT, -5011, "script error")                                                              \
     X(ECOLLECTED, -5012, "collected while abandoned")                                              \
     X(ENOTSUP, -5013, "not supported by this kernel")                                              \
-    X(ESTATE, -5014, "not allowed in this state")
+    X(ESTATE, -5014, "not allowed in this state")                                                  \
+    X(ETLSHANDSHAKE, -5015, "the TLS handshake failed")                                            \
+    X(ETLSALERT, -5016, "the TLS peer sent an alert")                                              \
+    X(ETLSRECORD, -5017, "a damaged TLS record")                                                   \
+    X(ETLSTRUST, -5018, "the peer's certificate is not trusted")                                   \
+    X(ETLSCUT, -5019, "the TLS peer ended without close_notify")
 
 enum cs_err {
     CS_OK = 0,

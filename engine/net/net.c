@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "net/conn.h"
 #include "net/resolve.h"
+#include "net/tls.h"
 #include "net/udp.h"
 
 void cs_net_config_default(struct cs_net_config *config)
@@ -21,6 +22,13 @@ void cs_net_config_default(struct cs_net_config *config)
     };
 }
 
+/* TLS first: what it has to say goes out in the same turn. */
+static bool phase_write(void *arg)
+{
+    bool more = cs_tls_phase(arg);
+    return cs_conn_phase_write(arg) || more;
+}
+
 int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_config *config)
 {
     *n = (struct cs_net){.loop = loop, .ring = cs_loop_ring(loop), .config = *config};
@@ -28,16 +36,16 @@ int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_conf
     cs_list_init(&n->starved);
     cs_list_init(&n->buried);
     cs_list_init(&n->ports);
+    cs_list_init(&n->tls_due);
     n->conns = cs_pool_create(cs_conn_size());
-    if (!n->conns) {
-        return -ENOMEM;
-    }
-    int err = cs_resolver_create(&n->resolver, n);
+    n->tls = cs_pool_create(cs_tls_stream_size());
+    int err = n->conns && n->tls ? cs_resolver_create(&n->resolver, n) : -ENOMEM;
     if (err < 0) {
         cs_pool_destroy(n->conns);
+        cs_pool_destroy(n->tls);
         return err;
     }
-    cs_loop_set_phase(loop, CS_PHASE_WRITE, cs_conn_phase_write, n);
+    cs_loop_set_phase(loop, CS_PHASE_WRITE, phase_write, n);
     cs_loop_set_phase(loop, CS_PHASE_BURY, cs_conn_phase_bury, n);
     return 0;
 }
@@ -48,6 +56,7 @@ void cs_net_finish(struct cs_net *n)
     cs_loop_set_phase(n->loop, CS_PHASE_WRITE, NULL, NULL);
     cs_loop_set_phase(n->loop, CS_PHASE_BURY, NULL, NULL);
     cs_resolver_destroy(n->resolver);
+    cs_pool_destroy(n->tls);
     cs_pool_destroy(n->conns);
 }
 
@@ -56,6 +65,7 @@ void cs_net_close_all(struct cs_net *n, bool abort, int why)
     struct cs_conn *c = NULL;
     cs_resolver_stop(n->resolver);
     cs_udp_close_all(n);
+    cs_tls_close_all(n, abort, why);
     while ((c = cs_pool_next(n->conns, c))) {
         cs_stream_close(cs_conn_stream(c), abort ? CS_CLOSE_ABORT : CS_CLOSE_GRACEFUL, why);
     }

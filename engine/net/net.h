@@ -36,7 +36,7 @@ struct cs_net_counters {
 struct cs_net {
     struct cs_loop *loop;
     struct cs_ring *ring;
-    struct cs_pool *conns;
+    struct cs_pool *conns, *tls; /* all connections; all TLS streams over them */
     struct cs_resolver *resolver;
     struct cs_net_config config;
     struct cs_net_counters count;
@@ -49,6 +49,7 @@ struct cs_net {
     struct cs_list starved; /* wait for a receive buffer */
     struct cs_list buried;  /* closed; freed in phase 7 */
     struct cs_list ports;   /* private to udp.c */
+    struct cs_list tls_due; /* private to tls.c: have something to do in phase 6 */
 };
 
 void cs_net_config_default(struct cs_net_config *config);

@@ -1,6 +1,6 @@
 /*
  * test_stack - streams over streams: tunnels of several hops in one engine, whose inner links speak
- * frames (once or twice over each other), each hop a relay:
+ * frames or TLS (once or twice over each other), each hop a relay:
  *
  *   client ── conn ≈ frame·conn ── conn·frame ≈ frame·conn ── conn·frame ≈ conn ── origin
  *             (first hop)           (middle hops)              (last hop)
@@ -10,9 +10,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codec/cert.h"
+#include "codec/cert_make.h"
 #include "net/conn.h"
 #include "net/listener.h"
 #include "net/relay.h"
+#include "net/tls.h"
 #include "sim.h"
 #include "sim_cell.h"
 #include "sim_tunnel.h"
@@ -42,6 +45,9 @@ static struct cs_relay_options options;
 static struct stream_frame_config frame_config;
 static struct tunnel tunnels[TUNNELS_MAX];
 static unsigned tunnels_n, hops_n, layers, listeners_open;
+static struct cs_pem_text tls_pem, tls_key;
+static struct cs_tls_context *tls_client, *tls_server; /* NULL: frames. The bytes of TLS differ from
+                                                  run to run, their number hardly. */
 
 static void on_relay_done(void *user, const struct cs_relay_result *result)
 {
@@ -55,15 +61,60 @@ static void on_relay_done(void *user, const struct cs_relay_result *result)
     h->result = *result;
 }
 
+static struct cs_stream *layer(struct cs_stream *lower, struct cs_tls_context *context)
+{
+    struct cs_tls_stream_spec spec = {.context = context,
+                                      .peer = &(struct cs_tls_peer){.host = "hop"}};
+    struct cs_stream *s = NULL;
+    if (!context) {
+        return stream_frame_create(cell.loop, lower, &frame_config);
+    }
+    return cs_tls_stream_create(&s, &cell.net, lower, &spec) == 0 ? s : NULL;
+}
+
 /* The stream a hop relays: plain at the outer ends of the tunnel. */
-static struct cs_stream *stack(struct cs_conn *c, bool plain)
+static struct cs_stream *stack(struct cs_conn *c, bool plain, struct cs_tls_context *context)
 {
     struct cs_stream *s = cs_conn_stream(c);
     for (unsigned i = 0; i < layers && !plain; i++) {
-        s = stream_frame_create(cell.loop, s, &frame_config);
+        s = layer(s, context);
         SIM_CHECK(s && cs_conn_of(cs_stream_bottom(s)) == c);
     }
     return s;
+}
+
+static struct cs_tls_context *context(struct cs_cert *cert)
+{
+    struct cs_tls_context *c;
+    struct cs_tls_config config;
+    const char *field;
+    cs_tls_config_default(&config);
+    config.server = cert != NULL;
+    config.max_version = sim_chance(500) ? "1.2" : NULL;
+    SIM_CHECK(cs_tls_context_create(&c, &config, &field) == 0);
+    SIM_CHECK(!cert || cs_tls_context_add_cert(c, cert) == 0);
+    return c;
+}
+
+static void open_tls(void)
+{
+    struct cs_cert *cert;
+    struct cs_cert_error why;
+    if (!tls_pem.bytes) {
+        SIM_CHECK(cs_make_self_signed(&tls_pem, &tls_key, "hop", "hop", 365, &why) == 0);
+    }
+    SIM_CHECK(cs_cert_load(&cert, (struct cs_cert_text){tls_pem.bytes, tls_pem.len},
+                           (struct cs_cert_text){tls_key.bytes, tls_key.len}, NULL, &why) == 0);
+    tls_server = context(cert);
+    tls_client = context(NULL);
+    cs_cert_unref(cert);
+}
+
+static void close_tls(void)
+{
+    cs_tls_context_unref(tls_server);
+    cs_tls_context_unref(tls_client);
+    tls_server = tls_client = NULL;
 }
 
 static void on_connected(void *user, struct cs_conn *c, int err)
@@ -75,8 +126,8 @@ static void on_connected(void *user, struct cs_conn *c, int err)
         cs_stream_close(cs_conn_stream(h->a), CS_CLOSE_ABORT, err);
         return;
     }
-    struct cs_stream *a = stack(h->a, h->index == 0);
-    struct cs_stream *b = stack(h->b, h->index == hops_n - 1);
+    struct cs_stream *a = stack(h->a, h->index == 0, tls_server);
+    struct cs_stream *b = stack(h->b, h->index == hops_n - 1, tls_client);
     struct cs_relay *r = cs_relay_start(&cell.net, a, b, &options, on_relay_done, h);
     SIM_CHECK(r);
     h->relaying = true;
@@ -131,6 +182,9 @@ static void setup(void)
     };
     hops_n = (unsigned)sim_between(2, HOPS_MAX);
     layers = (unsigned)sim_between(1, 2);
+    if (sim_chance(500) || !tls_pem.bytes) { /* the first run fills the library's caches */
+        open_tls();
+    }
     tunnels_n = (unsigned)sim_between(1, TUNNELS_MAX);
     listeners_open = 0;
     for (unsigned i = 0; i < tunnels_n * hops_n; i++) {
@@ -166,6 +220,7 @@ static void teardown(void)
     }
     sim_cell_close(&cell);
     SIM_CHECK(stream_frame_count() == 0);
+    close_tls();
     for (unsigned i = 0; i < tunnels_n; i++) {
         for (unsigned k = 0; k < hops_n; k++) {
             SIM_CHECK(!tunnels[i].hops[k].relaying);
