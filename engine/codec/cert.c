@@ -190,6 +190,11 @@ void cs_cert_unref(struct cs_cert *c)
     cs_free(c);
 }
 
+bool cs_cert_shared(const struct cs_cert *c)
+{
+    return atomic_load_explicit(&c->refs, memory_order_relaxed) > 1;
+}
+
 /* ---- what it is ---- */
 
 enum cs_key_kind cs_cert_key_kind(const struct cs_cert *c)

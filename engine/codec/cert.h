@@ -48,6 +48,9 @@ CS_MUST_CHECK int cs_cert_set_ocsp(struct cs_cert *c, const void *der, size_t le
 struct cs_cert *cs_cert_ref(struct cs_cert *c); /* returns c */
 void cs_cert_unref(struct cs_cert *c);          /* accepts NULL */
 
+/* Whether somebody refers to it besides the caller. */
+bool cs_cert_shared(const struct cs_cert *c);
+
 /* ---- what it is ---- */
 
 enum cs_key_kind { CS_KEY_RSA, CS_KEY_EC, CS_KEY_ED25519 };

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "script/bind.h"
+#include "script/builtin.h"
 
 #define IO_TYPE "io"
 #define DIR_TYPE "io directory"
@@ -126,6 +127,15 @@ static int CS_RAISES push_outcome(lua_State *L, int err)
 }
 
 /* ---- opening ---- */
+
+int cs_io_open_file(lua_State *L, int arg, const char *path)
+{
+    struct io *io = luaL_checkudata(L, arg, IO_TYPE);
+    int fd = open_beneath(io, path + strspn(path, "/"), O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    int err = fd < 0 ? fd : cs_file_check(&fd, false);
+
+    return err < 0 ? err : fd;
+}
 
 static int io_open(lua_State *L)
 {
@@ -480,15 +490,19 @@ void cs_push_io(lua_State *L, const char *dir)
     new_io(L, dir ? dir : "");
 }
 
-/* ba.openio(name): the data folder, under the names that scripts use for it; nil for others. Script
- * mode has none: there it is the current folder. */
+/* ba.openio(name): the data folder, under the names that scripts use for it, or the server's own
+ * ("vm"); nil for others. Script mode has no data folder: there it is the current one. */
 static int ba_openio(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1);
-    const struct cs_vm *vm = cs_vm_of(L);
+    struct cs_vm *vm = cs_vm_of(L);
+    char builtin[PATH_MAX];
 
     if (strcmp(name, "disk") == 0 || strcmp(name, "home") == 0) {
         cs_push_io(L, vm->script_mode ? "." : vm->data_dir);
+    } else if (strcmp(name, "vm") == 0) {
+        cs_builtin_make(vm);
+        cs_push_io(L, cs_builtin_dir(vm, builtin, sizeof(builtin)) ? builtin : NULL);
     } else {
         luaL_pushfail(L);
     }

@@ -19,6 +19,10 @@ CS_RAISES void cs_push_io(lua_State *L, const char *dir);
  * and gives a file handle of ours, whose read() takes a buffer's worth. */
 CS_RAISES void cs_io_open_script_mode(lua_State *L);
 
+/* For bindings that read a file themselves: opens a regular file of the io object at `arg` for
+ * reading. The caller's descriptor, or -errno. Raises when that is no io object. */
+CS_RAISES int cs_io_open_file(lua_State *L, int arg, const char *path);
+
 /* ---- bind_io_file.c ---- */
 
 /* For the metatable of the handles; once a VM. */

@@ -81,6 +81,7 @@ static void generation_stop(struct cs_cell *c, struct generation *g)
 static void retire(struct cs_cell *c, struct generation *g)
 {
     g->vm->state = CS_VM_DRAINING;
+    cs_expiry_stop(&g->vm->expiry);
     cs_list_append(&c->draining, &g->node);
     cs_loop_again(c->loop);
 }

@@ -183,6 +183,7 @@ static void CS_RAISES open_api(lua_State *L)
     cs_bind_date(L);
     cs_bind_io(L);
     cs_bind_trace(L);
+    cs_bind_cert(L);
     lua_setglobal(L, "ba");
 }
 
@@ -253,6 +254,7 @@ struct cs_vm *cs_vm_create(struct cs_net *net, struct cs_registry *registry,
     cs_list_init(&vm->timers);
     cs_list_init(&vm->relays);
     cs_list_init(&vm->closed_relays);
+    cs_expiry_init(&vm->expiry, cs_loop_wheel(net->loop));
     vm->slab = cs_slab_create();
     vm->L = vm->slab ? lua_newstate(allocate, vm) : NULL;
     if (!vm->L) {
@@ -286,6 +288,7 @@ void cs_vm_destroy(struct cs_vm *vm)
     lua_State *before = cs_budget_enter(vm->L, vm->cpu_budget_ms);
     lua_close(vm->L);
     cs_budget_leave(NULL, before);
+    cs_expiry_finish(&vm->expiry);
     cs_slab_destroy(vm->slab);
     cs_free(vm);
 }
@@ -339,6 +342,7 @@ void cs_vm_release_held(struct cs_vm *vm)
     CS_ASSERT(vm->state != CS_VM_LOADING);
     wake_held(vm);
     cs_timers_release(vm);
+    cs_expiry_start(&vm->expiry);
 }
 
 void cs_vm_stop(struct cs_vm *vm)

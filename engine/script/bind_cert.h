@@ -1,0 +1,35 @@
+/*
+ * bind_cert - certificates for scripts (ba-api C.3): ba.create.sharkcert, certstore, key, csr,
+ * certificate; ba.parsecert, ba.parsecerttime.
+ */
+#ifndef CS_SCRIPT_BIND_CERT_H
+#define CS_SCRIPT_BIND_CERT_H
+
+#include <lua.h>
+
+#include "codec/cert.h"
+#include "codec/cert_store.h"
+#include "script/vm.h"
+
+/* What a userdata of ba.create.sharkcert or certstore holds: borrowed. Raise when it is something
+ * else. */
+CS_RAISES struct cs_cert *cs_check_cert(lua_State *L, int arg);
+CS_RAISES struct cs_store *cs_check_store(lua_State *L, int arg);
+
+/* Pushes the VM's store of the authorities that the system trusts, or those of `.certificate/
+ * cacert.pem` of ba.openio"vm" if that is there; read once a generation. Returns it; NULL with
+ * nil, error pushed (2 or 3 values: *values). */
+CS_RAISES struct cs_store *cs_push_system_store(lua_State *L, int *values);
+
+/* Pushes the table of ba.parsecert for a certificate (DER or PEM); nil when it is none. */
+CS_RAISES void cs_push_cert_info(lua_State *L, const void *text, size_t len);
+
+/* ---- bind_cert_make.c ---- */
+
+/* Adds key, csr, certificate to the table on top (ba.create). */
+CS_RAISES void cs_bind_cert_make(lua_State *L);
+
+/* Pushes nil, code, phrase (err -EINVAL), or nil, "mem". Returns how many. */
+CS_RAISES int cs_push_cert_error(lua_State *L, int err, const struct cs_cert_error *why);
+
+#endif
