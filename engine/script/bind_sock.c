@@ -72,17 +72,16 @@ static int CS_RAISES try_read(lua_State *L, struct cs_sock *s)
     return s->stream->eof ? cs_push_error(L, CS_EOF) : 0;
 }
 
-static int read_on(lua_State *L, int status, lua_KContext ctx);
-
-static int CS_RAISES wait_for_input(lua_State *L, struct cs_sock *s, int64_t ms)
+int cs_sock_wait_input(lua_State *L, struct cs_sock *s, const char *what, int64_t ms,
+                       lua_KFunction k, lua_KContext ctx)
 {
-    struct cs_task *t = cs_task_can_wait(L, "read");
+    struct cs_task *t = cs_task_can_wait(L, what);
     check_free(L, s);
     wait_on(s, t, CS_WAIT_READ);
     if (s->stream && s->disabled == CS_SOCK_ENABLED) {
         cs_stream_resume(s->stream);
     }
-    return cs_task_park(L, t, cs_sock_leave, ms, read_on, (lua_KContext)ms);
+    return cs_task_park(L, t, cs_sock_leave, ms, k, ctx);
 }
 
 /* ctx: the time given to read, or -1. */
@@ -95,11 +94,12 @@ static int read_on(lua_State *L, int status, lua_KContext ctx)
     if (n > 0) {
         return n;
     }
-    return why < 0 ? cs_push_error(L, why) : wait_for_input(L, s, (int64_t)ctx);
+    return why < 0 ? cs_push_error(L, why) : cs_sock_wait_input(L, s, "read", ctx, read_on, ctx);
 }
 
-static void CS_RAISES check_reader(lua_State *L, const struct cs_sock *s, const struct cs_task *t)
+void cs_sock_check_reader(lua_State *L, const struct cs_sock *s)
 {
+    const struct cs_task *t = cs_task_current(L);
     if (s->mode == CS_SOCK_COSOCKET && s->owner && (!t || t->sock != s)) {
         luaL_error(L, "only a cosocket's own coroutine may read it");
     }
@@ -119,7 +119,7 @@ static int sock_read(lua_State *L)
     struct cs_sock *s = cs_sock_check(L, 1);
     int64_t ms = lua_type(L, 2) == LUA_TNUMBER ? cs_check_ms(L, 2) : -1;
     struct cs_task *t = cs_task_current(L);
-    check_reader(L, s, t);
+    cs_sock_check_reader(L, s);
     if (others_first(L, t)) {
         return cs_task_give_way(L, t, read_on, (lua_KContext)ms);
     }
@@ -133,7 +133,7 @@ static int sock_read(lua_State *L)
     if (!s->stream && ms < 0) {
         return cs_push_error(L, CS_ESTATE); /* it would wait for ever */
     }
-    return wait_for_input(L, s, ms);
+    return cs_sock_wait_input(L, s, "read", ms, read_on, (lua_KContext)ms);
 }
 
 /* ---- write ---- */
@@ -687,13 +687,21 @@ static int sock_tostring(lua_State *L)
 
 void cs_bind_sock_methods(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"read", sock_read},           {"write", sock_write},
-                                       {"accept", sock_accept},       {"event", sock_event},
-                                       {"close", sock_close},         {"disable", sock_disable},
-                                       {"enable", sock_enable},       {"state", sock_state},
-                                       {"owner", sock_owner},         {"queuelen", sock_queuelen},
-                                       {"peername", sock_peername},   {"sockname", sock_sockname},
-                                       {"setoption", sock_setoption}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"read", sock_read},
+                                       {"write", sock_write},
+                                       {"accept", sock_accept},
+                                       {"event", sock_event},
+                                       {"close", sock_close},
+                                       {"disable", sock_disable},
+                                       {"enable", sock_enable},
+                                       {"state", sock_state},
+                                       {"owner", sock_owner},
+                                       {"queuelen", sock_queuelen},
+                                       {"peername", sock_peername},
+                                       {"sockname", sock_sockname},
+                                       {"setoption", sock_setoption},
+                                       {"clienthello", cs_sock_clienthello},
+                                       {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__gc", sock_gc}, {"__close", sock_close}, {"__tostring", sock_tostring}, {NULL, NULL}};
     luaL_newmetatable(L, CS_SOCK_TYPE);

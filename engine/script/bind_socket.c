@@ -375,6 +375,7 @@ void cs_bind_socket(lua_State *L)
                                          {"toip", socket_toip},
                                          {"stat", socket_stat},
                                          {NULL, NULL}};
+    cs_bind_hello(L);
     cs_bind_sock_methods(L);
     luaL_newlib(L, functions);
     lua_setfield(L, -2, "socket");

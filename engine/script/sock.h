@@ -97,6 +97,18 @@ void cs_sock_leave(struct cs_task *t);
  * which is the socket) the socket's coroutine and runs it at once. */
 CS_RAISES void cs_sock_run(lua_State *L, struct cs_sock *s, enum cs_sock_mode mode, int nargs);
 
+/* For methods that look at input. Raises unless the caller may read the socket now (ba-api A.2). */
+CS_RAISES void cs_sock_check_reader(lua_State *L, const struct cs_sock *s);
+
+/* `return cs_sock_wait_input(...)`: k runs once there is more input, the stream has ended, or after
+ * ms (< 0: never). what: the method, for the error where nobody can wait. */
+CS_RAISES int cs_sock_wait_input(lua_State *L, struct cs_sock *s, const char *what, int64_t ms,
+                                 lua_KFunction k, lua_KContext ctx);
+
+/* bind_hello.c: the method, and what it needs; once a VM. */
+int cs_sock_clienthello(lua_State *L);
+CS_RAISES void cs_bind_hello(lua_State *L);
+
 /* The string for a failed read: "socketclosed" for an end, "socketreadfailed" for a break ... */
 const char *cs_sock_read_error(int err);
 
