@@ -12,49 +12,9 @@
 -- queue_timeout    how long a client may wait while every upstream has its maxconn ("5s")
 -- idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
 local address = require "cosock.address"
-local duration = require "cosock.duration"
-local upstreams = require "cosock.upstreams"
+local tunnel = require "cosock.tunnel"
 
 local args = ...
 if type(args) ~= "table" then args = {listen = args, upstreams = {select(2, ...)}} end
-local pool = upstreams.new(args.upstreams or {}, args)
-assert(pool[1], "proxy.lua: no upstreams")
-local connect_options = {timeout = duration(args.connect_timeout or "1s")}
-local idle = duration(args.idle_timeout or "1h")
-
--- A tunnel whose end matters to the pool has a function that is called then; the others have no Lua object.
-for _, upstream in ipairs(pool) do
-  upstream.relay_options = {idle = idle, detach = true,
-                            on_close = pool.counts and function() pool:leave(upstream) end or nil}
-end
-
--- Says it at most once a second.
-local said = 0
-local function note_full()
-  if ba.clock() - said < 1000 then return end
-  said = ba.clock()
-  tracep("warning", "every upstream has its maxconn: clients are closed")
-end
-
--- Runs as a cosocket of its own, whose socket becomes the connection to an upstream.
-local function tunnel(server, client)
-  local tried = {}
-  while true do
-    local upstream <close>, why = pool:take(tried)
-    if why == "timeout" then note_full() end
-    if not upstream then break end
-    tried[upstream] = true
-    local ok, err = address.connect(upstream.address, connect_options)
-    if err == "sysshutdown" then break end
-    pool:result(upstream, err)
-    -- From relay on both sockets are the engine's: no Lua runs for this tunnel any more.
-    if ok and ba.socket.relay(client, server, upstream.relay_options) then
-      if pool.counts then pool:keep(upstream) end
-      return
-    end
-    if ok then break end -- the client has gone
-  end
-  client:close()
-end
-
-address.listen(args.listen, function(client) ba.socket.event(tunnel, client) end)
+local web = tunnel.new(args.upstreams or {}, args)
+address.listen(args.listen, function(client) web:start(client) end)

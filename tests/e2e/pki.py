@@ -1,0 +1,43 @@
+"""Certificates for tests, made by the openssl command."""
+
+import os
+import subprocess
+
+
+def openssl(*arguments, stdin=None):
+    run = subprocess.run(["openssl", *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    if run.returncode != 0:
+        raise RuntimeError(f"openssl {' '.join(arguments)}: {run.stderr}")
+    return run.stdout
+
+
+NEW_KEY = {"ec": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"], "rsa": ["-newkey", "rsa:2048"]}
+
+
+class Pki:
+    """A CA in a folder, and what it signs."""
+
+    def __init__(self, folder, name="Test CA"):
+        self.folder = folder
+        os.makedirs(folder, exist_ok=True)
+        self.ca = self.path("ca.pem")
+        self.ca_key = self.path("ca.key")
+        openssl("req", "-x509", *NEW_KEY["ec"], "-nodes", "-keyout", self.ca_key, "-out", self.ca, "-days", "30",
+                "-subj", f"/CN={name}", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def issue(self, name, names=None, key="ec", days=90, file=None, password=None):
+        """A server's certificate for DNS names and IP addresses; (certificate, key) files, the key encrypted if there
+        is a password. days may be negative: it has expired."""
+        file = file or name.replace("*", "_")
+        cert, key_file, request = self.path(f"{file}.pem"), self.path(f"{file}.key"), self.path(f"{file}.csr")
+        hide = ["-nodes"] if password is None else ["-passout", f"pass:{password}"]
+        openssl("req", *NEW_KEY[key], *hide, "-keyout", key_file, "-out", request, "-subj", f"/CN={name}")
+        kinds = [("IP" if n.replace(".", "").isdigit() or ":" in n else "DNS") + ":" + n for n in names or [name]]
+        with open(self.path("extensions"), "w", encoding="ascii") as f:
+            f.write(f"subjectAltName={','.join(kinds)}\n")
+        openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.ca_key, "-CAcreateserial",
+                "-out", cert, "-days", str(days), "-extfile", self.path("extensions"))
+        return cert, key_file
