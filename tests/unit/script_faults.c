@@ -317,7 +317,7 @@ static int open_cell(void **state)
     cs_net_config_default(&config.net);
     config.net.log_connections = false;
     config.data_dir = folder;
-    if (cs_registry_create(&registry) != 0) {
+    if (cs_registry_create(&registry, NULL, 0) != 0) {
         return -1;
     }
     if (cs_cell_create(&cell, &config, registry, why, sizeof(why)) != 0) {
