@@ -29,7 +29,7 @@ CS_MUST_CHECK int cs_date_seconds(int64_t *out, const struct cs_date *d);
 /* The date of seconds from CS_DATE_MIN to CS_DATE_MAX; nsec and offset are 0. */
 void cs_date_of(struct cs_date *out, int64_t seconds);
 
-#define CS_DATE_HTTP_SIZE 32
+#define CS_DATE_HTTP_SIZE 64
 /* "Thu, 01 Jan 1970 00:00:00 GMT". seconds as for cs_date_of. Returns buf. */
 const char *cs_date_http(int64_t seconds, char buf[CS_DATE_HTTP_SIZE]);
 
