@@ -22,6 +22,7 @@ CS_RAISES void cs_bind_bytearray(lua_State *L);
 CS_RAISES void cs_bind_text(lua_State *L); /* ba.b64encode ... urldecode, mime, cmpaddr, version */
 CS_RAISES void cs_bind_random(lua_State *L); /* ba.rnd ... rndseed */
 CS_RAISES void cs_bind_crypto(lua_State *L); /* ba.crypto */
+CS_RAISES void cs_bind_json(lua_State *L);   /* ba.json */
 CS_RAISES void cs_bind_date(lua_State *L);   /* ba.datetime, ba.parsedate, ba.encdate */
 CS_RAISES void cs_bind_io(lua_State *L);     /* ba.openio, ba.mkio, the io objects */
 CS_RAISES void cs_bind_cert(lua_State *L);   /* ba.create with certificates, ba.parsecert */

@@ -180,6 +180,7 @@ static void CS_RAISES open_api(lua_State *L)
     cs_bind_text(L);
     cs_bind_random(L);
     cs_bind_crypto(L);
+    cs_bind_json(L);
     cs_bind_date(L);
     cs_bind_io(L);
     cs_bind_trace(L);

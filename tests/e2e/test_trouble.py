@@ -36,6 +36,15 @@ local function guarded()
    return ok and "grew" or "caught: " .. tostring(err)
 end
 
+-- A peer's JSON that never ends, and one that is too large at once.
+local function endless()
+   local parser, good, what = ba.json.parser(), true, nil
+   good = parser:parse("[")
+   while good do good, what = parser:parse(string.rep("{},", 100)) end
+   local _, also = ba.json.decode("[" .. string.rep("{},", 1000000) .. "1]")
+   return what .. " " .. also
+end
+
 local commands = {fail = fail, spin = spin, eat = eat, swallow = swallow, hoard = hoard}
 
 local function serve(s)
@@ -45,6 +54,7 @@ local function serve(s)
       local command = commands[data:match("^%a+")]
       if command then command(s) end
       if data:find("^guarded") then data = guarded() end
+      if data:find("^endless") then data = endless() end
       if data:find("^release") then kept = {} end
       if not s:write(data) then break end
    end
@@ -170,6 +180,15 @@ class TroubleTest(harness.Case):
         with self.connect(self.port) as s:
             s.sendall(b"guarded")
             self.assertIn(b"not enough memory", s.recv(1000))
+        self.assert_neighbour()
+
+    def test_json_counts_as_memory_of_the_scripts(self):
+        self.start('lua_memory = "16M"\ncpu_budget = "10s"')
+        with self.connect(self.port) as s:
+            s.sendall(b"endless")
+            self.assertEqual(s.recv(1000), b"memory memory")
+            s.sendall(b"again")
+            self.assertEqual(s.recv(1000), b"again")
         self.assert_neighbour()
 
 
