@@ -62,6 +62,14 @@ static void drop_value(struct parser *p)
     p->value = NULL;
 }
 
+static void clear(struct parser *p)
+{
+    drop_value(p);
+    charge(p, 0);
+    cs_json_destroy(p->json);
+    p->json = NULL;
+}
+
 /* ---- to Lua ---- */
 
 /* Pushes a value; false when a name is too long. */
@@ -131,14 +139,14 @@ static bool CS_RAISES push_value(lua_State *L, const struct parser *p, struct js
 
 /* ---- reading ---- */
 
-/* nil, what, why. The parser is of no use from now on. */
+/* nil, what, why. The parser is of no use from now on, and holds no memory. */
 static int CS_RAISES push_failure(lua_State *L, struct parser *p, int err, const char *why,
                                   uint64_t where)
 {
-    p->failed = true;
     luaL_pushfail(L);
     lua_pushstring(L, err == CS_ELIMIT ? "data" : err == -ENOMEM ? "memory" : "parse");
     lua_pushfstring(L, "%s at byte %I", why, (LUAI_UACINT)where);
+    clear(p);
     return 3;
 }
 
@@ -203,12 +211,7 @@ static struct parser *CS_RAISES new_parser(lua_State *L, int arg)
 
 static int parser_gc(lua_State *L)
 {
-    struct parser *p = luaL_checkudata(L, 1, PARSER_TYPE);
-
-    drop_value(p);
-    charge(p, 0);
-    cs_json_destroy(p->json);
-    p->json = NULL;
+    clear(luaL_checkudata(L, 1, PARSER_TYPE));
     return 0;
 }
 
@@ -250,8 +253,7 @@ static int json_decode(lua_State *L)
     lua_pushvalue(L, 1);
     int status = lua_pcall(L, 2, LUA_MULTRET, 0);
 
-    drop_value(p);
-    charge(p, 0);
+    clear(p);
     if (status == LUA_ERRMEM) {
         luaL_pushfail(L);
         lua_pushliteral(L, "memory");

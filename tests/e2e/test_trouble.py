@@ -41,7 +41,7 @@ local function endless()
    local parser, good, what = ba.json.parser(), true, nil
    good = parser:parse("[")
    while good do good, what = parser:parse(string.rep("{},", 100)) end
-   local _, also = ba.json.decode("[" .. string.rep("{},", 1000000) .. "1]")
+   local _, also = ba.json.decode("[" .. string.rep("{},", 100000) .. "1]")
    return what .. " " .. also
 end
 
