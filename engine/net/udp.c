@@ -240,7 +240,7 @@ static int open_port(struct port **out, struct cs_net *n, const struct cs_udp_sp
     if (!p) {
         return -ENOMEM;
     }
-    p->fd = cs_ring_udp_open(n->ring, spec->family, spec->local, spec->remote);
+    p->fd = cs_ring_udp_open(n->ring, spec->family, spec->dry ? NULL : spec->local, spec->remote);
     if (p->fd < 0) {
         int err = p->fd;
         cs_free(p);
@@ -248,8 +248,11 @@ static int open_port(struct port **out, struct cs_net *n, const struct cs_udp_sp
     }
     p->net = n;
     p->family = spec->family;
-    if (spec->local && cs_addr_port(spec->local) != 0) {
+    if (spec->local && !spec->remote) {
         p->bound = *spec->local;
+        if (cs_addr_port(&p->bound) == 0 && cs_ring_name(n->ring, p->fd, false, &p->bound) < 0) {
+            p->bound.len = 0; /* then nobody can share it */
+        }
     }
     cs_op_init(&p->recv, recv_done);
     cs_op_init(&p->poll, poll_done);
@@ -269,17 +272,27 @@ static bool has(const struct port *p, unsigned gen)
     return false;
 }
 
-/* The port of an address that only other generations have, or nobody any more. */
+/* The port of an address that others have already, or nobody any more. */
 static struct port *find_port(struct cs_net *n, const struct cs_udp_spec *spec)
 {
-    bool may_share = spec->local && !spec->remote && cs_addr_port(spec->local) != 0;
     cs_list_each(l, next, &n->ports) {
         struct port *p = cs_container_of(l, struct port, node);
-        if (may_share && cs_addr_equal(&p->bound, spec->local) && !has(p, spec->gen)) {
+        if (spec->local && p->bound.len > 0 && cs_addr_equal(&p->bound, spec->local)) {
             return p;
         }
     }
     return NULL;
+}
+
+/* Joins other generations at an address that is bound, or opens a port. */
+static int find_or_open(struct port **out, struct cs_net *n, const struct cs_udp_spec *spec)
+{
+    struct port *p = find_port(n, spec);
+    if (!p) {
+        return open_port(out, n, spec);
+    }
+    *out = p;
+    return has(p, spec->gen) || spec->remote ? -EADDRINUSE : 0;
 }
 
 /* ---- generations ---- */
@@ -347,11 +360,8 @@ int cs_udp_open(struct cs_udp **out, struct cs_net *n, const struct cs_udp_spec 
                 const struct cs_udp_user *ops, void *user)
 {
     struct cs_udp *u = cs_zalloc(sizeof(*u));
-    struct port *p = find_port(n, spec);
-    int err = u ? 0 : -ENOMEM;
-    if (u && !p) {
-        err = open_port(&p, n, spec);
-    }
+    struct port *p = NULL;
+    int err = u ? find_or_open(&p, n, spec) : -ENOMEM;
     if (err < 0) {
         cs_free(u);
         return err;
@@ -402,4 +412,59 @@ void cs_udp_close_all(struct cs_net *n)
             }
         }
     }
+}
+
+/* ---- dialling ---- */
+
+struct cs_udp_dial {
+    struct cs_net *net;
+    struct cs_resolve_query query;
+    struct cs_udp_spec spec;
+    struct cs_addr local; /* what spec.local points at */
+    const struct cs_udp_user *ops;
+    cs_udp_dial_fn *fn;
+    void *user;
+};
+
+static void resolved(struct cs_resolve_query *q, int err, const struct cs_addr *addrs, unsigned n)
+{
+    struct cs_udp_dial *d = cs_container_of(q, struct cs_udp_dial, query);
+    cs_udp_dial_fn *fn = d->fn;
+    void *user = d->user;
+    struct cs_udp *u = NULL;
+    for (unsigned i = 0; i < n && !u; i++) {
+        d->spec.family = cs_addr_family(&addrs[i]);
+        d->spec.remote = &addrs[i];
+        if (!d->spec.local || cs_addr_family(d->spec.local) == d->spec.family) {
+            err = cs_udp_open(&u, d->net, &d->spec, d->ops, user);
+        }
+    }
+    cs_free(d);
+    fn(user, u, u || err ? err : CS_ERESOLVE);
+}
+
+struct cs_udp_dial *cs_udp_dial_start(struct cs_net *n, const char *host, uint16_t port,
+                                      enum cs_resolve_family family, const struct cs_udp_spec *spec,
+                                      const struct cs_udp_user *ops, cs_udp_dial_fn *fn, void *user)
+{
+    struct cs_udp_dial *d = cs_zalloc(sizeof(*d));
+    if (!d) {
+        return NULL;
+    }
+    *d = (struct cs_udp_dial){.net = n, .spec = *spec, .ops = ops, .fn = fn, .user = user};
+    if (spec->local) {
+        d->local = *spec->local;
+        d->spec.local = &d->local;
+    }
+    cs_list_init(&d->query.node);
+    d->query.fn = resolved;
+    d->query.port = port;
+    cs_resolve(n->resolver, &d->query, host, family);
+    return d;
+}
+
+void cs_udp_dial_cancel(struct cs_udp_dial *d)
+{
+    cs_resolve_cancel(&d->query);
+    cs_free(d);
 }

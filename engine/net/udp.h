@@ -20,9 +20,10 @@
 #ifndef CS_NET_UDP_H
 #define CS_NET_UDP_H
 
-#include "net/net.h"
+#include "net/resolve.h"
 
 struct cs_udp;
+struct cs_udp_dial;
 
 /* Events, called from the loop only; none may close the socket. */
 struct cs_udp_user {
@@ -50,6 +51,7 @@ struct cs_udp_spec {
     const struct cs_addr *remote; /* connect to this; NULL: not */
     unsigned gen;                 /* of the scripts that want it */
     bool staged;                  /* `local` is not theirs before cs_udp_commit(gen) */
+    bool dry;                     /* `local` is only noted (-t) */
 };
 
 /* 0; -ENOMEM, -EADDRINUSE (also when gen has the address already), -ENETUNREACH, -ENFILE ... */
@@ -58,6 +60,22 @@ CS_MUST_CHECK int cs_udp_open(struct cs_udp **out, struct cs_net *n, const struc
 
 /* u is gone when this returns; no event follows. */
 void cs_udp_close(struct cs_udp *u);
+
+/* Called once from the loop, never from inside cs_udp_dial_start; the dial is gone. u: open and
+ * connected, or NULL with err: CS_ERESOLVE, -ENETUNREACH, -ENOMEM ... */
+typedef void cs_udp_dial_fn(void *user, struct cs_udp *u, int err);
+
+/* Opens a socket connected to the first of a name's addresses that can be. host: a name, copied;
+ * family: which of its addresses; spec: as for cs_udp_open, `family` and `remote` unused. user: for
+ * ops and fn. NULL when out of memory. */
+CS_MUST_CHECK struct cs_udp_dial *cs_udp_dial_start(struct cs_net *n, const char *host,
+                                                    uint16_t port, enum cs_resolve_family family,
+                                                    const struct cs_udp_spec *spec,
+                                                    const struct cs_udp_user *ops,
+                                                    cs_udp_dial_fn *fn, void *user);
+
+/* Gives up; fn is not called. Not once it has been. */
+void cs_udp_dial_cancel(struct cs_udp_dial *d);
 
 /* Starts receiving, and goes on after an error. Idempotent. */
 void cs_udp_resume(struct cs_udp *u);

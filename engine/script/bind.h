@@ -14,7 +14,8 @@
 /* Each adds its functions to the `ba` table on top of the stack (and to globals where documented).
  */
 CS_RAISES void cs_bind_socket(lua_State *L); /* ba.socket */
-CS_RAISES void cs_bind_relay(lua_State *L);  /* ba.socket.relay (ba.socket is made before) */
+CS_RAISES void cs_bind_udp(lua_State *L);    /* ba.socket.udpcon (ba.socket is made before) */
+CS_RAISES void cs_bind_relay(lua_State *L);  /* ba.socket.relay (likewise) */
 CS_RAISES void cs_bind_pack(lua_State *L);   /* ba.socket.h2n n2h fh2n fn2h (likewise) */
 CS_RAISES void cs_bind_thread(lua_State *L); /* ba.thread, ba.sleep */
 CS_RAISES void cs_bind_timer(lua_State *L);  /* ba.timer, ba.clock */
@@ -45,6 +46,11 @@ CS_RAISES const char *cs_check_bytes(lua_State *L, int arg, size_t *len);
 
 /* Any integral or float number, truncated; NaN and infinities raise. */
 CS_RAISES lua_Integer cs_check_number(lua_State *L, int arg);
+
+CS_RAISES uint16_t cs_check_port(lua_State *L, int arg);
+
+/* An address of this machine: a literal one, or that of a named interface. 0 or -ENODEV ... */
+CS_MUST_CHECK int cs_local_addr(const char *intf, bool ipv6, uint16_t port, struct cs_addr *out);
 
 /* Fields of an option table: absent or nil gives the default; a wrong type raises with the field's
  * name. A `table` that is not a table has no fields. */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "script/sock.h"
+#include "script/bind_udp.h"
 
 #define READ_MAX 65536     /* bytes one read joins from small pieces */
 #define SHORT_RETRY_MS 100 /* while memory is short, accept looks again this often */
@@ -58,6 +58,9 @@ static int CS_RAISES try_read(lua_State *L, struct cs_sock *s)
 {
     if (s->state == CS_SOCK_TERMINATED) {
         return cs_push_error_as(L, cs_sock_read_error(s->end), s->end);
+    }
+    if (s->state == CS_SOCK_DATAGRAM) {
+        return cs_datagram_read(L, s);
     }
     if (!s->stream) {
         return 0;
@@ -127,10 +130,11 @@ static int sock_read(lua_State *L)
     if (n > 0) {
         return n;
     }
-    if (ms == 0 && !s->stream) {
+    bool connected = s->stream || s->state == CS_SOCK_DATAGRAM;
+    if (ms == 0 && !connected) {
         return cs_push_error(L, CS_ETIMEOUT);
     }
-    if (!s->stream && ms < 0) {
+    if (ms < 0 && !connected) {
         return cs_push_error(L, CS_ESTATE); /* it would wait for ever */
     }
     return cs_sock_wait_input(L, s, "read", ms, read_on, (lua_KContext)ms);
@@ -138,29 +142,23 @@ static int sock_read(lua_State *L)
 
 /* ---- write ---- */
 
-struct payload {
-    const char *bytes;
-    size_t len;
-};
-
-/* The bytes of write(data [, i [, j]]), as string.sub would cut them. */
-static struct payload CS_RAISES check_payload(lua_State *L)
+struct cs_payload cs_check_payload(lua_State *L)
 {
     size_t len;
     const char *bytes = cs_check_bytes(L, 2, &len);
     lua_Integer size = (lua_Integer)len;
     if (lua_isboolean(L, 3)) {
-        return (struct payload){bytes, len};
+        return (struct cs_payload){bytes, len};
     }
     lua_Integer i = lua_isnoneornil(L, 3) ? 1 : cs_check_number(L, 3);
     lua_Integer j = lua_isnoneornil(L, 4) || lua_isboolean(L, 4) ? -1 : cs_check_number(L, 4);
     i = i < 0 ? CS_MAX(size + i + 1, 1) : CS_MAX(i, 1);
     j = j < 0 ? size + j + 1 : CS_MIN(j, size);
-    return i > j ? (struct payload){bytes, 0}
-                 : (struct payload){bytes + i - 1, (size_t)(j - i + 1)};
+    return i > j ? (struct cs_payload){bytes, 0}
+                 : (struct cs_payload){bytes + i - 1, (size_t)(j - i + 1)};
 }
 
-static int push_write_error(lua_State *L, int err)
+int cs_push_write_error(lua_State *L, int err)
 {
     bool system = err < 0 && err > -4096 && err != -ENOMEM;
     return cs_push_error_as(L, system ? "socketwritefailed" : cs_error_string(err), err);
@@ -211,7 +209,7 @@ static int CS_RAISES wait_in_queue(lua_State *L, struct cs_sock *s, size_t done,
 }
 
 /* Gives what there is room for; suspends with the rest, first in the queue once it has begun. */
-static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct payload p, size_t done,
+static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct cs_payload p, size_t done,
                                 bool first)
 {
     while (done < p.len) {
@@ -225,7 +223,7 @@ static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct payload 
         size_t n = CS_MIN(room, p.len - done);
         int err = give(s, p.bytes + done, n);
         if (err < 0) {
-            return push_write_error(L, err);
+            return cs_push_write_error(L, err);
         }
         done += n;
     }
@@ -242,9 +240,9 @@ static int write_on(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     s->writing = s->writing && !turn;
     if (t->wake < 0 || !s->stream) {
-        return push_write_error(L, t->wake < 0 ? t->wake : s->end);
+        return cs_push_write_error(L, t->wake < 0 ? t->wake : s->end);
     }
-    int n = write_some(L, s, check_payload(L), (size_t)ctx, turn);
+    int n = write_some(L, s, cs_check_payload(L), (size_t)ctx, turn);
     if (turn && s->stream) {
         cs_sock_next_writer(s);
     }
@@ -270,11 +268,11 @@ static int queue_rest(struct cs_sock *s, const char *bytes, size_t n, bool cut)
 /* A page, job or timer writes to a cosocket: it is never suspended (A.5). What TCP takes goes at
  * once, the rest waits in the queue; nothing of a message is taken when all of it would have to
  * wait and does not fit. */
-static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct payload p)
+static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct cs_payload p)
 {
     ssize_t taken = has_queue(s) ? 0 : cs_stream_offer(s->stream, p.bytes, p.len);
     if (taken < 0) {
-        return push_write_error(L, (int)taken);
+        return cs_push_write_error(L, (int)taken);
     }
     size_t queued = cs_stream_queued(s->stream) + s->held, rest = p.len - (size_t)taken;
     if (taken == 0 && queued + rest > s->queuelen) {
@@ -284,7 +282,7 @@ static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct payloa
     }
     int err = rest > 0 ? queue_rest(s, p.bytes + taken, rest, taken > 0) : 0;
     if (err < 0) {
-        return push_write_error(L, err);
+        return cs_push_write_error(L, err);
     }
     lua_pushboolean(L, true);
     if (queued + rest == 0) {
@@ -297,18 +295,21 @@ static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct payloa
 static int sock_write(lua_State *L)
 {
     struct cs_sock *s = cs_sock_check(L, 1);
-    struct payload p = check_payload(L);
+    struct cs_payload p = cs_check_payload(L);
     struct cs_task *t = cs_task_current(L);
     lua_settop(L, WRITER_INDEX - 1);
     if (s->state == CS_SOCK_TERMINATED) {
-        return push_write_error(L, s->end);
+        return cs_push_write_error(L, s->end);
     }
-    if (!s->stream) {
+    if (!s->stream && s->state != CS_SOCK_DATAGRAM) {
         return cs_push_error_as(L, "invalidsocketcon", CS_ESTATE);
     }
     if (p.len == 0) {
         lua_pushboolean(L, false);
         return 1;
+    }
+    if (s->state == CS_SOCK_DATAGRAM) {
+        return cs_datagram_write(L, s, p);
     }
     if (s->mode == CS_SOCK_COSOCKET && (!t || t->kind != CS_TASK_COSOCKET)) {
         return write_queued(L, s, p);
@@ -441,11 +442,13 @@ static int sock_disable(lua_State *L)
         return disable_self(L, s);
     }
     bool reads = s->owner && s->waiter == s->owner && s->waiter->waiting == CS_WAIT_READ;
-    if (!reads || !s->stream) {
+    if (!reads || (!s->stream && s->state != CS_SOCK_DATAGRAM)) {
         return cs_push_error(L, CS_ESTATE);
     }
     s->disabled = CS_SOCK_DISABLED_OUTSIDE;
-    cs_stream_pause(s->stream);
+    if (s->stream) {
+        cs_stream_pause(s->stream);
+    }
     lua_pushboolean(L, true);
     return 1;
 }
@@ -490,6 +493,8 @@ static int sock_enable(lua_State *L)
             if (s->stream->in.len > 0 || s->stream->eof) {
                 cs_sock_wake(s, 0);
             }
+        } else if (s->state == CS_SOCK_DATAGRAM) {
+            cs_sock_wake(s, 0); /* it looks for itself */
         }
     } else if (s->owner && s->waiter == s->owner && s->waiter->waiting == CS_WAIT_DISABLE) {
         resume_disabled(L, s);
@@ -512,7 +517,7 @@ static int sock_event(lua_State *L)
     if (s->state == CS_SOCK_LISTENING && mode == 1) {
         return luaL_argerror(L, 3, "a listening socket takes \"r\" only");
     }
-    if (s->state != CS_SOCK_OPEN && s->state != CS_SOCK_LISTENING) {
+    if (s->state != CS_SOCK_OPEN && s->state != CS_SOCK_DATAGRAM && s->state != CS_SOCK_LISTENING) {
         return cs_push_error(L, s->state == CS_SOCK_TERMINATED ? s->end : CS_ESTATE);
     }
     if (s->waiter) {
@@ -547,7 +552,7 @@ static int sock_gc(lua_State *L)
         cs_task_discard(t);
     }
     if (s->state != CS_SOCK_TERMINATED) {
-        s->vm->collected += s->stream != NULL;
+        s->vm->collected += s->stream != NULL || s->state == CS_SOCK_DATAGRAM;
         cs_sock_close(s, CS_ECLOSED, CS_ECOLLECTED);
     }
     return 0;
@@ -578,7 +583,8 @@ static int sock_state(lua_State *L)
     struct cs_sock *s = cs_sock_check(L, 1);
     bool ended = s->stream && s->stream->eof && s->stream->in.len == 0;
     lua_pushstring(L, state_name(s));
-    lua_pushboolean(L, (s->state == CS_SOCK_OPEN && !ended) || s->state == CS_SOCK_LISTENING);
+    lua_pushboolean(L, (s->state == CS_SOCK_OPEN && !ended) || s->state == CS_SOCK_LISTENING ||
+                           (s->state == CS_SOCK_DATAGRAM && !cs_udp_lost(s->udp)));
     return 2;
 }
 
@@ -611,11 +617,19 @@ static int push_address(lua_State *L, const struct cs_addr *a)
     return 3;
 }
 
+static int peer_of(struct cs_sock *s, struct cs_addr *out)
+{
+    if (s->state == CS_SOCK_DATAGRAM) {
+        return cs_udp_peername(s->udp, out);
+    }
+    return s->stream ? cs_conn_peername(cs_conn_of(cs_stream_bottom(s->stream)), out) : CS_ESTATE;
+}
+
 static int sock_peername(lua_State *L)
 {
     struct cs_sock *s = cs_sock_check(L, 1);
     struct cs_addr a;
-    int err = s->stream ? cs_conn_peername(cs_conn_of(cs_stream_bottom(s->stream)), &a) : CS_ESTATE;
+    int err = peer_of(s, &a);
     return err < 0 ? cs_push_error_as(L, "invalidsocketcon", err) : push_address(L, &a);
 }
 
@@ -626,7 +640,12 @@ static int sock_sockname(lua_State *L)
     if (s->state == CS_SOCK_LISTENING) {
         return push_address(L, cs_bound_addr(s->bound));
     }
-    int err = s->stream ? cs_conn_sockname(cs_conn_of(cs_stream_bottom(s->stream)), &a) : CS_ESTATE;
+    int err = CS_ESTATE;
+    if (s->state == CS_SOCK_DATAGRAM) {
+        err = cs_udp_sockname(s->udp, &a);
+    } else if (s->stream) {
+        err = cs_conn_sockname(cs_conn_of(cs_stream_bottom(s->stream)), &a);
+    }
     return err < 0 ? cs_push_error_as(L, "invalidsocketcon", err) : push_address(L, &a);
 }
 
@@ -658,6 +677,9 @@ static int sock_setoption(lua_State *L)
 {
     struct cs_sock *s = cs_sock_check(L, 1);
     const char *name = luaL_checkstring(L, 2);
+    if (s->state == CS_SOCK_DATAGRAM) {
+        return cs_datagram_setoption(L, s, name);
+    }
     if (!s->stream) {
         return cs_push_error_as(L, "invalidsocketcon", CS_ESTATE);
     }
@@ -678,7 +700,7 @@ static int sock_tostring(lua_State *L)
     struct cs_addr a;
     if (s->state == CS_SOCK_LISTENING) {
         cs_addr_text(cs_bound_addr(s->bound), text);
-    } else if (s->stream && cs_conn_peername(cs_conn_of(cs_stream_bottom(s->stream)), &a) == 0) {
+    } else if (peer_of(s, &a) == 0) {
         cs_addr_text(&a, text);
     }
     lua_pushfstring(L, "socket (%s%s%s): %p", state_name(s), *text ? " " : "", text, (void *)s);
@@ -700,6 +722,7 @@ void cs_bind_sock_methods(lua_State *L)
                                        {"peername", sock_peername},
                                        {"sockname", sock_sockname},
                                        {"setoption", sock_setoption},
+                                       {"sendto", cs_sock_sendto},
                                        {"clienthello", cs_sock_clienthello},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {

@@ -32,8 +32,7 @@ static int interface_addr(const char *name, int family, struct cs_addr *out)
     return err;
 }
 
-/* `intf`: a literal address or the name of an interface. */
-static int local_addr(const char *intf, bool ipv6, uint16_t port, struct cs_addr *out)
+int cs_local_addr(const char *intf, bool ipv6, uint16_t port, struct cs_addr *out)
 {
     if (cs_addr_parse(out, intf, port) == 0) {
         return 0;
@@ -45,7 +44,7 @@ static int local_addr(const char *intf, bool ipv6, uint16_t port, struct cs_addr
     return err;
 }
 
-static uint16_t CS_RAISES check_port(lua_State *L, int arg)
+uint16_t cs_check_port(lua_State *L, int arg)
 {
     lua_Integer port = cs_check_number(L, arg);
     luaL_argcheck(L, port >= 0 && port <= 65535, arg, "port out of range");
@@ -66,9 +65,7 @@ static bool is_unix(const char *address)
     return strncmp(address, "unix:", 5) == 0;
 }
 
-/* The socket to connect or bind: the caller's own while it is a cosocket, else a new one. Pushes
- * it; NULL when the cosocket has been used already. */
-static struct cs_sock *CS_RAISES socket_for_caller(lua_State *L)
+struct cs_sock *cs_sock_for_caller(lua_State *L)
 {
     struct cs_task *t = cs_task_current(L);
     if (!t || t->kind != CS_TASK_COSOCKET) {
@@ -145,7 +142,7 @@ static int CS_RAISES check_spec(lua_State *L, struct cs_dial_spec *spec, struct 
         .timeout_ms = clamp_ms(cs_opt_number(L, 3, "timeout", CONNECT_TIMEOUT_MS)),
         .local = intf ? local : NULL,
     };
-    return intf ? local_addr(intf, ipv6, 0, local) : 0;
+    return intf ? cs_local_addr(intf, ipv6, 0, local) : 0;
 }
 
 static int CS_RAISES dial(lua_State *L, struct cs_sock *s, struct cs_task *t)
@@ -198,7 +195,7 @@ static int socket_connect(lua_State *L)
         lua_insert(L, 2);
         lua_settop(L, 3);
     }
-    lua_Integer port = is_unix(address) ? 0 : check_port(L, 2);
+    lua_Integer port = is_unix(address) ? 0 : cs_check_port(L, 2);
     lua_pushinteger(L, port);
     lua_replace(L, 2);
     refuse_tls(L, 3);
@@ -208,7 +205,7 @@ static int socket_connect(lua_State *L)
     struct cs_addr local;
     int err = check_spec(L, &spec, &local); /* raises now, before the socket is touched */
     (void)err;                              /* dial says it */
-    struct cs_sock *s = socket_for_caller(L);
+    struct cs_sock *s = cs_sock_for_caller(L);
     if (!s) {
         return cs_push_error(L, CS_ESTATE);
     }
@@ -225,11 +222,11 @@ static int CS_RAISES bind_addr(lua_State *L, struct cs_addr *addr)
     if (lua_type(L, 1) == LUA_TSTRING && is_unix(lua_tostring(L, 1))) {
         return cs_addr_parse(addr, lua_tostring(L, 1), 0);
     }
-    uint16_t port = check_port(L, 1);
+    uint16_t port = cs_check_port(L, 1);
     const char *intf =
         lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : cs_opt_string(L, 2, "intf");
     if (intf) {
-        return local_addr(intf, ipv6, port, addr);
+        return cs_local_addr(intf, ipv6, port, addr);
     }
     cs_addr_any(addr, ipv6 ? AF_INET6 : AF_INET, port);
     return 0;
@@ -258,7 +255,7 @@ static int socket_bind(lua_State *L)
     if (err < 0) {
         return cs_push_error_as(L, err == CS_ESHUTDOWN ? "sysshutdown" : "bind", err);
     }
-    struct cs_sock *s = socket_for_caller(L);
+    struct cs_sock *s = cs_sock_for_caller(L);
     if (!s) {
         return cs_push_error(L, CS_ESTATE);
     }

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "net/udp.h"
 #include "script/bind_relay.h"
 #include "script/program.h"
 #include "script/task.h"
@@ -132,6 +133,7 @@ void cs_cell_commit(struct cs_cell *c)
     c->staged = NULL;
     c->current->vm->state = CS_VM_CURRENT;
     cs_registry_commit(c->registry, &c->net, c->current->vm->generation);
+    cs_udp_commit(&c->net, c->current->vm->generation);
     if (old) {
         retire(c, old);
     }
@@ -265,6 +267,7 @@ void cs_cell_end_draining(struct cs_cell *c, unsigned generation)
 void cs_cell_drain(struct cs_cell *c)
 {
     cs_registry_stop(c->registry);
+    cs_udp_stop(&c->net);
 }
 
 void cs_cell_stop(struct cs_cell *c)

@@ -69,7 +69,7 @@ int cs_sock_hold(struct cs_sock *s, const void *bytes, size_t n)
     return 0;
 }
 
-static void wake_writers(struct cs_sock *s, int err)
+void cs_sock_wake_writers(struct cs_sock *s, int err)
 {
     struct cs_writer *w;
     while ((w = first_writer(s))) {
@@ -124,7 +124,7 @@ static void on_eof(void *user, struct cs_stream *stream, int err)
 {
     struct cs_sock *s = user;
     if (err < 0) {
-        wake_writers(s, err);
+        cs_sock_wake_writers(s, err);
     }
     if (!s->waiter) {
         return;
@@ -201,6 +201,20 @@ static void give_up_handles(struct cs_sock *s, enum cs_sock_state state, int why
         s->bound = NULL;
         cs_bound_close(bound);
     }
+    if (state == CS_SOCK_RESOLVING && s->udp_dial) {
+        struct cs_udp_dial *dial = s->udp_dial;
+        s->udp_dial = NULL;
+        s->vm->socket_count--;
+        cs_udp_dial_cancel(dial);
+    }
+    if (state == CS_SOCK_DATAGRAM) {
+        struct cs_udp *udp = s->udp;
+        s->udp = NULL;
+        s->vm->socket_count--;
+        if (udp) {
+            cs_udp_close(udp);
+        }
+    }
     if (state == CS_SOCK_CONNECTING && s->dial) {
         struct cs_dial *dial = s->dial;
         s->dial = NULL;
@@ -221,7 +235,7 @@ void cs_sock_close(struct cs_sock *s, int end, int why)
     pass_messages(s);
     give_up_handles(s, before, why);
     cs_sock_wake(s, end);
-    wake_writers(s, end);
+    cs_sock_wake_writers(s, end);
 }
 
 /* ---- its coroutine ---- */

@@ -1,11 +1,13 @@
 /*
- * sock - what a Lua socket is behind its userdata: a stream, a listener or neither, the coroutine
- * that owns it, and who waits for what. The methods are in bind_sock.c, ba.socket in bind_socket.c.
+ * sock - what a Lua socket is behind its userdata: a stream, a listener, a datagram socket or
+ * nothing yet, the coroutine that owns it, and who waits for what. The methods are in bind_sock.c,
+ * ba.socket in bind_socket.c, what concerns datagrams in bind_udp.c.
  *
  *   UNBOUND ──connect──▶ CONNECTING ──▶ OPEN ──close/end──▶ TERMINATED
- *      └─────bind──▶ LISTENING ───────────────close─────────────▲
+ *    │ └─────bind──▶ LISTENING ───────────────close─────────▲  ▲
+ *    └──udpcon──▶ (RESOLVING) ──▶ DATAGRAM ───close────────────┘
  *
- * Owns:   the stream or the bound address while it has one.
+ * Owns:   the stream, the bound address or the datagram socket while it has one.
  * Life:   the collector's. __gc only requests closes.
  * Events of the stream wake tasks and do nothing else: Lua runs later, in the script phase.
  */
@@ -13,6 +15,7 @@
 #define CS_SCRIPT_SOCK_H
 
 #include "net/dial.h"
+#include "net/udp.h"
 #include "script/bind.h"
 
 enum cs_sock_state {
@@ -20,6 +23,8 @@ enum cs_sock_state {
     CS_SOCK_CONNECTING,
     CS_SOCK_OPEN,
     CS_SOCK_LISTENING,
+    CS_SOCK_RESOLVING,
+    CS_SOCK_DATAGRAM,
     CS_SOCK_TERMINATED,
 };
 
@@ -35,8 +40,10 @@ struct cs_sock {
     struct cs_vm *vm;
     struct cs_stream *stream; /* exactly while OPEN */
     union {
-        struct cs_bound *bound; /* only while LISTENING */
-        struct cs_dial *dial;   /* only while CONNECTING; NULL while that is held */
+        struct cs_bound *bound;       /* only while LISTENING */
+        struct cs_dial *dial;         /* only while CONNECTING; NULL while that is held */
+        struct cs_udp_dial *udp_dial; /* only while RESOLVING; likewise */
+        struct cs_udp *udp;           /* only while DATAGRAM */
     };
     struct cs_task *owner;  /* its coroutine ("r" or "s"), or NULL */
     struct cs_task *waiter; /* waits here in read, accept, connect or disable; at most one */
@@ -65,6 +72,10 @@ struct cs_writer {
 /* A new userdata on L's stack, UNBOUND. */
 CS_RAISES struct cs_sock *cs_sock_new(lua_State *L, enum cs_sock_mode mode);
 
+/* The socket to connect or bind: the caller's own while it is a cosocket, else a new one. Pushes
+ * it; NULL when the cosocket has been used already. */
+CS_RAISES struct cs_sock *cs_sock_for_caller(lua_State *L);
+
 /* The argument; raises when it is no socket. For functions whose upvalue 1 is the metatable. */
 CS_RAISES struct cs_sock *cs_sock_check(lua_State *L, int arg);
 
@@ -80,6 +91,19 @@ void cs_sock_close(struct cs_sock *s, int end, int why);
 
 /* The event functions of a bound address whose user is the sock. */
 extern const struct cs_bound_user cs_sock_bound_user;
+
+/* Lets everyone who is suspended in write here try again (err 0), or fail. */
+void cs_sock_wake_writers(struct cs_sock *s, int err);
+
+/* The bytes of write(data [, i [, j]]), as string.sub would cut them. */
+struct cs_payload {
+    const char *bytes;
+    size_t len;
+};
+CS_RAISES struct cs_payload cs_check_payload(lua_State *L);
+
+/* Results of a write that failed. */
+CS_RAISES int cs_push_write_error(lua_State *L, int err);
 
 /* Wakes the task that waits here. */
 void cs_sock_wake(struct cs_sock *s, int err);
