@@ -4,6 +4,7 @@
 #include "daemon/status.h"
 
 #include <inttypes.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "build_info.h"
@@ -35,6 +36,19 @@ static void generation_text(const struct cs_generation_status *g, FILE *out)
                   g->tasks, g->relays, g->timers, format_bytes(g->memory, memory, sizeof(memory)));
 }
 
+static void certificate_text(const struct cs_cert_status *c, FILE *out)
+{
+    int64_t left = c->expires - time(NULL);
+    char age[CSD_UNITS_TEXT_MAX];
+
+    if (left > 0) {
+        (void)fprintf(out, "certificate      %s ends in %s %s\n", c->name,
+                      csd_format_age((uint64_t)left * 1000, age, sizeof(age)), c->file);
+    } else {
+        (void)fprintf(out, "certificate      %s HAS EXPIRED %s\n", c->name, c->file);
+    }
+}
+
 void csd_status_text(const struct csd_status *s, FILE *out)
 {
     const struct cs_cell_status *c = s->cell;
@@ -63,6 +77,9 @@ void csd_status_text(const struct csd_status *s, FILE *out)
     for (unsigned i = 0; i < c->generation_count; i++) {
         generation_text(&c->generations[i], out);
     }
+    for (unsigned i = 0; i < c->cert_count; i++) {
+        certificate_text(&c->certs[i], out);
+    }
 }
 
 static void generation_json(struct csd_json *j, const struct cs_generation_status *g)
@@ -76,6 +93,16 @@ static void generation_json(struct csd_json *j, const struct cs_generation_statu
     csd_json_uint(j, "relays", g->relays);
     csd_json_uint(j, "timers", g->timers);
     csd_json_uint(j, "memory", g->memory);
+    csd_json_close(j, '}');
+}
+
+static void certificate_json(struct csd_json *j, const struct cs_cert_status *c)
+{
+    csd_json_open(j, NULL, '{');
+    csd_json_string(j, "name", c->name);
+    csd_json_string(j, "file", c->file);
+    csd_json_uint(j, "expires", (uint64_t)CS_MAX(c->expires, 0));
+    csd_json_uint(j, "seconds_left", (uint64_t)CS_MAX(c->expires - time(NULL), 0));
     csd_json_close(j, '}');
 }
 
@@ -121,6 +148,11 @@ void csd_status_json(const struct csd_status *s, FILE *out)
     csd_json_open(&j, "generations", '[');
     for (unsigned i = 0; i < s->cell->generation_count; i++) {
         generation_json(&j, &s->cell->generations[i]);
+    }
+    csd_json_close(&j, ']');
+    csd_json_open(&j, "certificates", '[');
+    for (unsigned i = 0; i < s->cell->cert_count; i++) {
+        certificate_json(&j, &s->cell->certs[i]);
     }
     csd_json_close(&j, ']');
     csd_json_close(&j, '}');

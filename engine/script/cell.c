@@ -350,6 +350,10 @@ void cs_cell_status(struct cs_cell *c, struct cs_cell_status *out)
     };
     cs_loop_stats(c->loop, &out->loop, true);
     add_generation(c, c->current, out);
+    if (c->current) {
+        out->cert_count =
+            cs_expiry_status(&c->current->vm->expiry, out->certs, CS_ARRAY_LEN(out->certs));
+    }
     add_generation(c, c->staged, out);
     cs_list_each(l, next, &c->draining) {
         add_generation(c, cs_container_of(l, struct generation, node), out);

@@ -14,6 +14,7 @@
 #include "net/net.h"
 #include "net/registry.h"
 #include "script/conf.h"
+#include "script/expiry.h"
 
 struct cs_cell;
 
@@ -111,6 +112,8 @@ struct cs_cell_status {
     uint64_t script_errors, cpu_overruns;
     unsigned generation_count; /* entries filled, at most 16 */
     struct cs_generation_status generations[16];
+    unsigned cert_count; /* entries filled, at most 16: of the current generation, next end first */
+    struct cs_cert_status certs[16];
 };
 void cs_cell_status(struct cs_cell *c, struct cs_cell_status *out);
 
