@@ -11,7 +11,6 @@
 enum csd_mode {
     CSD_MODE_RUN,      /* the daemon */
     CSD_MODE_SCRIPT,   /* cosockd script.lua, cosockd -e */
-    CSD_MODE_TEST,     /* cosockd test */
     CSD_MODE_SIGNAL,   /* -s */
     CSD_MODE_HELP,     /* -h */
     CSD_MODE_VERSION,  /* -v */
@@ -25,7 +24,7 @@ struct csd_options {
     const char *prefix; /* NULL: none */
     const char *source; /* -e; NULL: none */
     const char *script; /* NULL: none */
-    char **argv;        /* the script's arguments, or those of `test` */
+    char **argv;        /* the script's arguments */
     int argc;
     const char *request; /* -s: a word of the control protocol */
     bool test, dump, quiet;

@@ -70,7 +70,7 @@ struct csd_server {
 
 static inline bool csd_server_is_script(const struct csd_server *s)
 {
-    return s->config->program.script_mode;
+    return s->options->mode == CSD_MODE_SCRIPT;
 }
 
 /* ---- server_load.c ---- */

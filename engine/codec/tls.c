@@ -619,3 +619,10 @@ struct crypto_buffer_st *cs_tls_peer_cert(const struct cs_tls *t, unsigned i)
     const STACK_OF(CRYPTO_BUFFER) *chain = peer_chain(t);
     return chain && i < sk_CRYPTO_BUFFER_num(chain) ? sk_CRYPTO_BUFFER_value(chain, i) : NULL;
 }
+
+const uint8_t *cs_tls_peer_der(const struct cs_tls *t, unsigned i, size_t *len)
+{
+    const struct crypto_buffer_st *cert = cs_tls_peer_cert(t, i);
+    *len = cert ? CRYPTO_BUFFER_len(cert) : 0;
+    return cert ? CRYPTO_BUFFER_data(cert) : NULL;
+}

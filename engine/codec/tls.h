@@ -108,6 +108,7 @@ const char *cs_tls_sni(const struct cs_tls *t);
 
 /* The peer's chain, leaf first; NULL beyond its end. Borrowed. */
 struct crypto_buffer_st *cs_tls_peer_cert(const struct cs_tls *t, unsigned i);
+const uint8_t *cs_tls_peer_der(const struct cs_tls *t, unsigned i, size_t *len);
 
 /* Checks the peer's chain and, when host is not NULL, its name. *named: the name matches. 0,
  * -ENOENT (the peer showed no certificate) or -ENOMEM. */

@@ -533,6 +533,16 @@ unsigned cs_tls_context_cert_count(const struct cs_tls_context *c)
     return c->cert_count;
 }
 
+void cs_tls_context_set_user(struct cs_tls_context *c, void *user)
+{
+    c->user = user;
+}
+
+void *cs_tls_context_user(const struct cs_tls_context *c)
+{
+    return c->user;
+}
+
 struct cs_store *cs_tls_context_store(const struct cs_tls_context *c)
 {
     return c->store;

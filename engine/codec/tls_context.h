@@ -67,4 +67,8 @@ bool cs_tls_context_is_server(const struct cs_tls_context *c);
 unsigned cs_tls_context_cert_count(const struct cs_tls_context *c);
 struct cs_store *cs_tls_context_store(const struct cs_tls_context *c); /* borrowed; or NULL */
 
+/* Whatever its maker wants to find again from a session; NULL at first. */
+void cs_tls_context_set_user(struct cs_tls_context *c, void *user);
+void *cs_tls_context_user(const struct cs_tls_context *c);
+
 #endif

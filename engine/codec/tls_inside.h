@@ -32,6 +32,7 @@ struct cs_tls_context {
     struct cs_tls_cached *cache; /* a client's sessions, newest first */
     unsigned cache_size;
     int keylog_fd; /* -1: none */
+    void *user;
 };
 
 /* "h2,http/1.1" to its form on the wire, in memory to be freed. 0, -ENOMEM or CS_EINVAL. */

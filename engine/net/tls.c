@@ -149,8 +149,8 @@ static void handshake_failed(struct tls *t, int err)
         close_below(t, CS_CLOSE_GRACEFUL, err);
         return;
     }
-    tell_end(t, err);
-    if (hooks && hooks->ready && !t->closing) {
+    tell_end(t, err == CS_ETIMEOUT ? CS_ETLSHANDSHAKE : err);
+    if (arg && !t->closing) {
         hooks->ready(arg, &t->s, err);
     }
 }
@@ -178,7 +178,7 @@ static void handshake_done(struct tls *t)
         cs_stream_pause(t->lower);
     }
     t->failed = err;
-    if (hooks && hooks->ready) {
+    if (arg) {
         hooks->ready(arg, &t->s, err);
     }
     room_again(t);
@@ -187,13 +187,25 @@ static void handshake_done(struct tls *t)
 
 /* ---- the handshake ---- */
 
+static void refuse(struct tls *t)
+{
+    struct cs_chain out = {0};
+    cs_tls_refuse(&t->session, &out);
+    int err = send_out(t, &out);
+    t->session.why = "refused";
+    handshake_failed(t, err < 0 ? err : CS_ETLSHANDSHAKE);
+}
+
 static void ask(struct tls *t)
 {
     struct handshake *hs = t->hs;
     struct cs_tls_offer offer;
     cs_tls_offer(&t->session, &offer);
-    hs->choosing = true;
-    hs->choice = hs->hooks->choose(hs->arg, &t->s, &offer);
+    hs->choice = hs->hooks->choose(&t->s, &offer);
+    hs->choosing = hs->choice != NULL;
+    if (!hs->choosing) {
+        refuse(t);
+    }
 }
 
 /* What has not been taken yet must outlive the turn. */
@@ -215,7 +227,7 @@ static void shake(struct tls *t)
     if (step >= 0 && err < 0) {
         step = err;
     }
-    if (step == CS_TLS_CHOOSE && !(hs->hooks && hs->hooks->choose)) {
+    if (step == CS_TLS_CHOOSE && !hs->hooks) {
         cs_tls_choose(&t->session, NULL, NULL); /* nobody to ask: the context's own choice */
         due(t);
         step = CS_TLS_MORE;
@@ -232,7 +244,8 @@ static void shake(struct tls *t)
     } else if (step < 0) {
         handshake_failed(t, step);
     } else if (t->lower->eof) {
-        handshake_failed(t, CS_ETLSCUT);
+        t->session.why = "the peer closed the connection";
+        handshake_failed(t, CS_ETLSHANDSHAKE);
     }
 }
 
@@ -249,10 +262,7 @@ void cs_tls_stream_choose(struct cs_stream *s, enum cs_tls_answer answer,
     CS_ASSERT(t->hs && t->hs->choosing);
     t->hs->choosing = false;
     if (answer == CS_TLS_REFUSE) {
-        struct cs_chain out = {0};
-        cs_tls_refuse(&t->session, &out);
-        int err = send_out(t, &out);
-        handshake_failed(t, err < 0 ? err : CS_ETLSHANDSHAKE);
+        refuse(t);
         return;
     }
     cs_tls_choose(&t->session, context, cert);
@@ -343,7 +353,7 @@ static void on_closed(void *user, struct cs_stream *lower)
         const struct cs_tls_hooks *hooks = t->hs->hooks;
         void *arg = t->hs->arg;
         drop_handshake(t);
-        if (hooks && hooks->ready && !t->closing) {
+        if (arg && !t->closing) {
             hooks->ready(arg, &t->s, CS_ESHUTDOWN);
         }
     }
@@ -640,6 +650,13 @@ struct cs_tls *cs_tls_stream_session(struct cs_stream *s)
 bool cs_tls_stream_is_ready(const struct cs_stream *s)
 {
     return !of(s)->hs && !s->err;
+}
+
+void cs_tls_stream_forget(struct cs_stream *s)
+{
+    if (s->ops == &tls_ops && of(s)->hs) {
+        of(s)->hs->arg = NULL;
+    }
 }
 
 void cs_tls_stream_set_record_max(struct cs_stream *s, size_t bytes)

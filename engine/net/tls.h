@@ -24,12 +24,11 @@
 
 /* Who follows the handshake, besides the stream's user; called from the loop. */
 struct cs_tls_hooks {
-    /* Once: it is over, with 0 or why it failed (on_eof follows then). Not after close. NULL:
-     * nobody. */
+    /* Once: it is over, with 0 or why it failed (after on_eof, then). Not after close or forget. */
     void (*ready)(void *arg, struct cs_stream *s, int err);
     /* A server whose context chooses: answer later with cs_tls_stream_choose, from the loop. What
-     * it returns is passed to `abandon` when the answer is no longer needed. */
-    void *(*choose)(void *arg, struct cs_stream *s, const struct cs_tls_offer *offer);
+     * it returns is passed to `abandon` when the answer is no longer needed; NULL: refused. */
+    void *(*choose)(struct cs_stream *s, const struct cs_tls_offer *offer);
     void (*abandon)(void *choice);
 };
 
@@ -38,7 +37,7 @@ struct cs_tls_stream_spec {
     const struct cs_tls_peer *peer;   /* client; NULL: of a server, or nothing particular. Copied */
     uint32_t timeout_ms;              /* of the handshake; 0: none */
     const struct cs_tls_hooks *hooks; /* or NULL; live for ever */
-    void *arg;                        /* of ready and choose */
+    void *arg;                        /* of ready; NULL: it is not called */
 };
 
 /* Takes lower over on success; input that it holds already is the beginning of the session. 0,
@@ -52,6 +51,9 @@ struct cs_tls *cs_tls_stream_session(struct cs_stream *s);
 
 /* True once the handshake has succeeded. */
 bool cs_tls_stream_is_ready(const struct cs_stream *s);
+
+/* ready is no longer called. Accepts other streams. */
+void cs_tls_stream_forget(struct cs_stream *s);
 
 enum cs_tls_answer { CS_TLS_ACCEPT, CS_TLS_REFUSE };
 

@@ -25,6 +25,16 @@ const char *cs_error_string(int err)
         return "invalidparam";
     case CS_ESTATE:
         return "incorrectuse";
+    case CS_ETLSHANDSHAKE:
+        return "sslhandshake";
+    case CS_ETLSALERT:
+        return "sslalertrecv";
+    case CS_ETLSRECORD:
+        return "sslcryptoerr";
+    case CS_ETLSTRUST:
+        return "sslnottrusted";
+    case CS_ETLSCUT:
+        return "socketreadfailed";
     case CS_ENOTSUP:
         return "noimplementation";
     case -ENOMEM:

@@ -6,6 +6,8 @@
 
 #include "base/log.h"
 #include "script/bind_udp.h"
+#include "script/sock.h"
+#include "script/sock_tls.h"
 
 #define READ_MAX 65536     /* bytes one read joins from small pieces */
 #define SHORT_RETRY_MS 100 /* while memory is short, accept looks again this often */
@@ -323,6 +325,22 @@ static int sock_write(lua_State *L)
 
 /* ---- accept ---- */
 
+/* The next one that waits, if any. Its handshake runs while the script goes on. */
+static bool take_connection(struct cs_sock *s, struct cs_sock *fresh)
+{
+    struct cs_conn *c;
+    while ((c = cs_bound_take(s->bound))) {
+        struct cs_stream *stream = cs_conn_stream(c);
+        int err = s->tls ? cs_sock_tls_open(&stream, fresh, stream, s->tls, s->tls->timeout_ms) : 0;
+        if (err == 0) {
+            cs_sock_attach(fresh, stream);
+            return true;
+        }
+        cs_stream_close(stream, CS_CLOSE_ABORT, err);
+    }
+    return false;
+}
+
 static int accept_on(lua_State *L, int status, lua_KContext ctx)
 {
     struct cs_sock *s = lua_touserdata(L, 1);
@@ -342,9 +360,7 @@ static int accept_on(lua_State *L, int status, lua_KContext ctx)
         look_again_ms = SHORT_RETRY_MS;
     } else {
         struct cs_sock *fresh = cs_sock_new(L, CS_SOCK_BLOCKING); /* first: it can raise */
-        struct cs_conn *c = cs_bound_take(s->bound);
-        if (c) {
-            cs_sock_attach(fresh, cs_conn_stream(c));
+        if (take_connection(s, fresh)) {
             return 1;
         }
         lua_pop(L, 1);
@@ -564,7 +580,8 @@ static const char *state_name(const struct cs_sock *s)
 {
     static const char *const waits[] = {
         [CS_WAIT_NONE] = "exec",       [CS_WAIT_READ] = "read",     [CS_WAIT_WRITE] = "write",
-        [CS_WAIT_CONNECT] = "connect", [CS_WAIT_ACCEPT] = "accept", [CS_WAIT_DISABLE] = "disabled"};
+        [CS_WAIT_CONNECT] = "connect", [CS_WAIT_ACCEPT] = "accept", [CS_WAIT_DISABLE] = "disabled",
+        [CS_WAIT_TLS] = "upgrade"};
     const struct cs_task *t = s->owner ? s->owner : s->waiter;
     if (s->state == CS_SOCK_TERMINATED) {
         return "terminated";
@@ -733,6 +750,8 @@ void cs_bind_sock_methods(lua_State *L)
     luaL_newlibtable(L, methods);
     lua_pushvalue(L, -2);
     luaL_setfuncs(L, methods, 1);
+    lua_pushvalue(L, -2);
+    luaL_setfuncs(L, cs_sock_tls_methods, 1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
 }

@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "script/bind_shark.h"
 #include "script/sock.h"
+#include "script/sock_tls.h"
 
 #define CONNECT_TIMEOUT_MS 1000 /* the documented default */
 
@@ -51,13 +53,6 @@ uint16_t cs_check_port(lua_State *L, int arg)
     return (uint16_t)port;
 }
 
-static void CS_RAISES refuse_tls(lua_State *L, int op)
-{
-    if (lua_istable(L, op) && lua_getfield(L, op, "shark") != LUA_TNIL) {
-        luaL_error(L, "option 'shark': TLS is not part of this version");
-    }
-}
-
 /* ---- connect ---- */
 
 static bool is_unix(const char *address)
@@ -81,14 +76,33 @@ struct cs_sock *cs_sock_for_caller(lua_State *L)
 /* connect_on's stack: address, port, options, socket. */
 #define SOCK_INDEX 4
 
+/* TLS gets what is left of the time. */
+static int secure(struct cs_sock *s, struct cs_stream **stream)
+{
+    uint64_t now = cs_loop_now(s->vm->net->loop), end = s->tls->deadline_ms;
+    uint32_t left = end > now ? (uint32_t)CS_MIN(end - now, (uint64_t)UINT32_MAX) : 1;
+    return cs_sock_tls_open(stream, s, *stream, s->tls, left);
+}
+
 static void dialled(void *user, struct cs_conn *c, int err)
 {
     struct cs_sock *s = user;
+    bool tls = s->tls && s->tls->context;
     s->dial = NULL;
     s->vm->socket_count--;
     if (c) {
-        cs_sock_attach(s, cs_conn_stream(c));
-    } else {
+        struct cs_stream *stream = cs_conn_stream(c);
+        err = tls ? secure(s, &stream) : 0;
+        if (err == 0) {
+            cs_sock_attach(s, stream);
+            if (tls) {
+                return; /* the end of the handshake wakes it */
+            }
+        } else {
+            cs_stream_close(stream, CS_CLOSE_ABORT, err);
+        }
+    }
+    if (err < 0) {
         s->state = CS_SOCK_UNBOUND; /* it may try again */
     }
     cs_sock_wake(s, err);
@@ -100,6 +114,23 @@ static int push_connect_error(lua_State *L, int err)
     return cs_push_error_as(L, system ? "cannotconnect" : cs_error_string(err), err);
 }
 
+/* The handshake failed, or the server stops in the middle of it. */
+static int CS_RAISES push_tls_error(lua_State *L, struct cs_sock *s, int err)
+{
+    const char *detail = cs_tls_stream_session(s->stream)->why;
+    if (err == CS_ESHUTDOWN) {
+        cs_sock_close(s, err, 0);
+    } else {
+        cs_sock_unattach(s, err);
+    }
+    int n = push_connect_error(L, err);
+    if (n == 2 && detail) {
+        lua_pushstring(L, detail);
+        n++;
+    }
+    return n;
+}
+
 static int connected_on(lua_State *L, int status, lua_KContext ctx)
 {
     struct cs_sock *s = lua_touserdata(L, SOCK_INDEX);
@@ -108,6 +139,9 @@ static int connected_on(lua_State *L, int status, lua_KContext ctx)
     (void)ctx;
     if (s->state == CS_SOCK_CONNECTING) { /* woken by something else than the dial */
         cs_sock_close(s, why, 0);
+    }
+    if (s->state == CS_SOCK_OPEN && why < 0) {
+        return push_tls_error(L, s, why);
     }
     if (s->state == CS_SOCK_OPEN) {
         lua_settop(L, SOCK_INDEX);
@@ -154,6 +188,9 @@ static int CS_RAISES dial(lua_State *L, struct cs_sock *s, struct cs_task *t)
         s->state = CS_SOCK_UNBOUND;
         return cs_push_error_as(L, "bind", err);
     }
+    if (s->tls) {
+        s->tls->deadline_ms = cs_loop_now(s->vm->net->loop) + spec.timeout_ms;
+    }
     s->dial = cs_dial_start(s->vm->net, &spec, dialled, s);
     if (!s->dial) {
         s->state = CS_SOCK_UNBOUND;
@@ -198,9 +235,11 @@ static int socket_connect(lua_State *L)
     lua_Integer port = is_unix(address) ? 0 : cs_check_port(L, 2);
     lua_pushinteger(L, port);
     lua_replace(L, 2);
-    refuse_tls(L, 3);
+    const struct cs_shark *shark = cs_opt_shark(L, 3, false);
     lua_settop(L, 3);
     struct cs_task *t = cs_task_can_wait(L, "connect");
+    const char *alpn = cs_opt_string(L, 3, "alpn"), *host = cs_opt_string(L, 3, "host");
+    bool strict = cs_opt_bool(L, 3, "trusted", false);
     struct cs_dial_spec spec;
     struct cs_addr local;
     int err = check_spec(L, &spec, &local); /* raises now, before the socket is touched */
@@ -208,6 +247,12 @@ static int socket_connect(lua_State *L)
     struct cs_sock *s = cs_sock_for_caller(L);
     if (!s) {
         return cs_push_error(L, CS_ESTATE);
+    }
+    cs_sock_tls_free(s->vm, s->tls); /* of a try before */
+    s->tls = cs_sock_tls_create(shark ? shark->context : NULL,
+                                host || is_unix(address) ? host : address, alpn, strict);
+    if (!s->tls) {
+        return cs_push_error(L, -ENOMEM);
     }
     s->state = CS_SOCK_CONNECTING;
     return s->vm->state == CS_VM_LOADING ? hold(L, s, t) : dial(L, s, t);
@@ -232,6 +277,20 @@ static int CS_RAISES bind_addr(lua_State *L, struct cs_addr *addr)
     return 0;
 }
 
+/* What it does to the connections it accepts; shark: NULL or the option, at index 2. False: no
+ * memory. */
+static bool CS_RAISES secure_listener(lua_State *L, struct cs_sock *s, const struct cs_shark *shark)
+{
+    cs_sock_tls_free(s->vm, s->tls); /* of a connect that failed */
+    s->tls = shark ? cs_sock_tls_create(shark->context, NULL, NULL, false) : NULL;
+    if (s->tls) {
+        s->tls->timeout_ms = shark->timeout_ms;
+        lua_getfield(L, 2, "shark");
+        cs_sock_tls_pin(L, s->tls);
+    }
+    return s->tls || !shark;
+}
+
 static int socket_bind(lua_State *L)
 {
     struct cs_vm *vm = cs_vm_of(L);
@@ -240,7 +299,7 @@ static int socket_bind(lua_State *L)
         return luaL_error(L, "bind in a finalizer");
     }
     lua_settop(L, 2);
-    refuse_tls(L, 2);
+    const struct cs_shark *shark = cs_opt_shark(L, 2, true);
     lua_settop(L, 2);
     lua_Integer backlog = cs_opt_number(L, 2, "backlog", 0);
     struct cs_listen_options o = {
@@ -259,11 +318,16 @@ static int socket_bind(lua_State *L)
     if (!s) {
         return cs_push_error(L, CS_ESTATE);
     }
+    if (!secure_listener(L, s, shark)) {
+        return cs_push_error(L, -ENOMEM);
+    }
     err = cs_registry_bind(vm->registry, &s->bound, vm->net, &addr, &o, vm->current->name,
                            vm->generation, vm->state == CS_VM_CURRENT, vm->check_only,
                            &cs_sock_bound_user, s);
     if (err < 0) {
         vm->bind_err = vm->state == CS_VM_LOADING ? err : 0;
+        cs_sock_tls_free(vm, s->tls);
+        s->tls = NULL;
         return cs_push_error_as(L, err == CS_ESHUTDOWN ? "sysshutdown" : "bind", err);
     }
     s->state = CS_SOCK_LISTENING;

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "net/udp.h"
 #include "script/bind_relay.h"
+#include "script/bind_shark.h"
 #include "script/program.h"
 #include "script/task.h"
 #include "script/vm.h"
@@ -67,6 +68,7 @@ static void generation_destroy(struct cs_cell *c, struct generation *g)
     c->overruns_past += g->vm->overruns;
     cs_list_remove(&g->node);
     cs_relays_forget(g->vm);
+    cs_sharks_forget(g->vm);
     cs_vm_destroy(g->vm);
     cs_free(g);
 }
@@ -157,6 +159,7 @@ void cs_cell_rollback(struct cs_cell *c)
 static bool run_vm(struct cs_vm *vm)
 {
     cs_relays_closed(vm);
+    cs_sharks_choose(vm);
     return cs_task_run_ready(vm, RESUMES_MAX);
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "script/sock_tls.h"
 
 /* ---- waking ---- */
 
@@ -176,11 +177,35 @@ void cs_sock_attach(struct cs_sock *s, struct cs_stream *stream)
     cs_stream_attach(stream, &stream_user, s);
 }
 
+void cs_sock_replace(struct cs_sock *s, struct cs_stream *stream)
+{
+    CS_ASSERT(s->stream);
+    s->stream = stream;
+    cs_stream_attach(stream, &stream_user, s);
+}
+
+static void drop_stream(struct cs_sock *s, int why)
+{
+    struct cs_stream *stream = s->stream;
+    s->stream = NULL;
+    s->vm->socket_count--;
+    cs_stream_detach(stream);
+    cs_stream_close(stream, CS_CLOSE_GRACEFUL, why);
+}
+
+void cs_sock_unattach(struct cs_sock *s, int why)
+{
+    CS_ASSERT(s->state == CS_SOCK_OPEN);
+    drop_stream(s, why);
+    s->state = CS_SOCK_UNBOUND;
+}
+
 struct cs_stream *cs_sock_release(struct cs_sock *s)
 {
     struct cs_stream *stream = s->stream;
     CS_ASSERT(stream);
     cs_stream_detach(stream);
+    cs_tls_stream_forget(stream);
     s->stream = NULL;
     s->vm->socket_count--;
     cs_sock_close(s, CS_ECLOSED, 0);
@@ -190,11 +215,7 @@ struct cs_stream *cs_sock_release(struct cs_sock *s)
 static void give_up_handles(struct cs_sock *s, enum cs_sock_state state, int why)
 {
     if (s->stream) {
-        struct cs_stream *stream = s->stream;
-        s->stream = NULL;
-        s->vm->socket_count--;
-        cs_stream_detach(stream);
-        cs_stream_close(stream, CS_CLOSE_GRACEFUL, why);
+        drop_stream(s, why);
     }
     if (state == CS_SOCK_LISTENING && s->bound) {
         struct cs_bound *bound = s->bound;
@@ -221,6 +242,8 @@ static void give_up_handles(struct cs_sock *s, enum cs_sock_state state, int why
         s->vm->socket_count--;
         cs_dial_cancel(dial);
     }
+    cs_sock_tls_free(s->vm, s->tls);
+    s->tls = NULL;
 }
 
 void cs_sock_close(struct cs_sock *s, int end, int why)

@@ -36,6 +36,8 @@ enum cs_sock_disabled {
     CS_SOCK_DISABLED_OUTSIDE, /* its coroutine waits in read and is not to be woken by data */
 };
 
+struct cs_sock_tls;
+
 struct cs_sock {
     struct cs_vm *vm;
     struct cs_stream *stream; /* exactly while OPEN */
@@ -45,10 +47,11 @@ struct cs_sock {
         struct cs_udp_dial *udp_dial; /* only while RESOLVING; likewise */
         struct cs_udp *udp;           /* only while DATAGRAM */
     };
-    struct cs_task *owner;  /* its coroutine ("r" or "s"), or NULL */
-    struct cs_task *waiter; /* waits here in read, accept, connect or disable; at most one */
-    struct cs_list writers; /* of cs_writer, oldest first */
-    size_t held;            /* bytes of the messages among them */
+    struct cs_sock_tls *tls; /* of a connect or a listener; NULL: nothing to say */
+    struct cs_task *owner;   /* its coroutine ("r" or "s"), or NULL */
+    struct cs_task *waiter;  /* waits here in read, accept, connect or disable; at most one */
+    struct cs_list writers;  /* of cs_writer, oldest first */
+    size_t held;             /* bytes of the messages among them */
     uint32_t queuelen;
     int end; /* why it is TERMINATED, or why the connect failed */
     enum cs_sock_state state : 8;
@@ -81,6 +84,12 @@ CS_RAISES struct cs_sock *cs_sock_check(lua_State *L, int arg);
 
 /* Gives it an open stream: UNBOUND or CONNECTING to OPEN. */
 void cs_sock_attach(struct cs_sock *s, struct cs_stream *stream);
+
+/* Another stream over the one it has takes its place. */
+void cs_sock_replace(struct cs_sock *s, struct cs_stream *stream);
+
+/* Closes the stream of a connect that failed in the end: OPEN to UNBOUND, it may try again. */
+void cs_sock_unattach(struct cs_sock *s, int why);
 
 /* Hands the stream out (to a relay): TERMINATED as if it had been closed here. Only while OPEN. */
 struct cs_stream *cs_sock_release(struct cs_sock *s);
@@ -128,6 +137,9 @@ CS_RAISES void cs_sock_check_reader(lua_State *L, const struct cs_sock *s);
  * ms (< 0: never). what: the method, for the error where nobody can wait. */
 CS_RAISES int cs_sock_wait_input(lua_State *L, struct cs_sock *s, const char *what, int64_t ms,
                                  lua_KFunction k, lua_KContext ctx);
+
+/* bind_sock_tls.c: the methods that are about TLS. */
+extern const luaL_Reg cs_sock_tls_methods[];
 
 /* bind_hello.c: the method, and what it needs; once a VM. */
 int cs_sock_clienthello(lua_State *L);

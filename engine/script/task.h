@@ -38,6 +38,7 @@ enum cs_wait {
     CS_WAIT_CONNECT,
     CS_WAIT_ACCEPT,
     CS_WAIT_DISABLE,
+    CS_WAIT_TLS, /* for the end of a handshake */
 };
 
 enum cs_task_state { CS_TASK_READY, CS_TASK_RUNNING, CS_TASK_PARKED, CS_TASK_DONE };

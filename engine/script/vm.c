@@ -186,6 +186,7 @@ static void CS_RAISES open_api(lua_State *L)
     cs_bind_io(L);
     cs_bind_trace(L);
     cs_bind_cert(L);
+    cs_bind_shark(L);
     lua_setglobal(L, "ba");
 }
 
@@ -256,6 +257,7 @@ struct cs_vm *cs_vm_create(struct cs_net *net, struct cs_registry *registry,
     cs_list_init(&vm->timers);
     cs_list_init(&vm->relays);
     cs_list_init(&vm->closed_relays);
+    cs_list_init(&vm->choices);
     cs_expiry_init(&vm->expiry, cs_loop_wheel(net->loop));
     vm->slab = cs_slab_create();
     vm->L = vm->slab ? lua_newstate(allocate, vm) : NULL;

@@ -56,6 +56,7 @@ struct cs_vm {
     struct cs_list timers;        /* of bind_timer.c: set while loading */
     struct cs_list relays;        /* of bind_relay.c: those somebody here is to be told about */
     struct cs_list closed_relays; /* ended; their on_close functions are to be called */
+    struct cs_list choices;       /* of bind_shark.c: TLS clients that wait for a certificate */
     struct cs_expiry expiry;      /* the certificates in use */
     struct cs_task *current;      /* whose Lua code runs now, or NULL */
     unsigned depth;               /* nesting of cs_task_run_now */
