@@ -11,7 +11,8 @@
 
 ---- the process
 
--- workers = 1                  -- threads that serve connections; this version has one (restart)
+-- workers = 1                  -- threads that serve connections; "auto": one per CPU we may use (restart)
+-- cells = 1                    -- copies of the scripts per worker, opened as they fill, or "auto" (restart)
 -- user = nil                   -- run as this user once everything is bound; start as root (restart)
 -- group = nil                  -- run as this group; nil: the user's own (restart)
 -- control_socket = "/run/cosockd/control.sock" -- where cosockctl finds the daemon; "": nowhere (restart)

@@ -4,9 +4,11 @@
 #include "daemon/options.h"
 
 #include <getopt.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "build_info.h"
+#include "daemon/settings.h"
 
 enum { OPTION_SETTINGS = 256 };
 
@@ -37,7 +39,7 @@ void csd_options_help(FILE *out)
         "  -T, --dump          print the effective configuration as JSON, exit\n"
         "  -q, --quiet         with -t: say nothing when all is well\n"
         "  -s, --signal WORD   tell the running daemon: stop, quit, reload or reopen\n"
-        "  -w, --workers N     threads, or \"auto\" (this version: 1)\n"
+        "  -w, --workers N     threads, or \"auto\": one per CPU; instead of the configuration's\n"
         "  -v, --version       print the version\n"
         "  -V, --build-info    print build options and what this kernel offers\n"
         "      --settings      list all settings with their defaults\n"
@@ -61,6 +63,20 @@ static bool signal_word(struct csd_options *o, const char *word)
         }
     }
     return false;
+}
+
+static bool worker_count(struct csd_options *o, const char *text)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+
+    o->workers_given = true;
+    if (strcmp(text, "auto") == 0) {
+        o->workers = CSD_AUTO;
+        return true;
+    }
+    o->workers = (unsigned)n;
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && n >= 1 && n <= CSD_WORKERS_MAX;
 }
 
 /* getopt reports unknown and malformed options alike as '?'. */
@@ -112,8 +128,8 @@ static bool take(struct csd_options *o, int option, char *const *argv, char *why
         }
         return true;
     case 'w':
-        if (strcmp(optarg, "1") != 0 && strcmp(optarg, "auto") != 0) {
-            (void)snprintf(why, size, "-w %s: this version has one worker: 1 or auto", optarg);
+        if (!worker_count(o, optarg)) {
+            (void)snprintf(why, size, "-w %s: expected 1 to %d, or auto", optarg, CSD_WORKERS_MAX);
             return false;
         }
         return true;
@@ -159,6 +175,10 @@ static bool finish(struct csd_options *o, int argc, char **argv, bool conf_given
         if (conf_given) {
             (void)snprintf(why, size, "-c does not go with %s: a script runs without configuration",
                            o->script ? o->script : "-e");
+            return false;
+        }
+        if (o->workers_given && o->workers != 1) {
+            (void)snprintf(why, size, "-w: a script runs in one worker");
             return false;
         }
         if (o->dump) {

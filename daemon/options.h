@@ -28,6 +28,8 @@ struct csd_options {
     int argc;
     const char *request; /* -s: a word of the control protocol */
     bool test, dump, quiet;
+    unsigned workers; /* -w, CSD_AUTO included; only with workers_given */
+    bool workers_given;
 };
 
 /* True, or false with one line about what is wrong in `why`. */

@@ -1,6 +1,6 @@
 /*
  * server - setting up, and the main thread's wait for whatever comes first: a signal, an answer of
- * the worker, a client of the control socket, a time.
+ * the workers, a client of the control socket, a time.
  */
 #include "daemon/server.h"
 
@@ -15,9 +15,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/logging.h"
+#include "daemon/machine.h"
 #include "daemon/server_state.h"
 #include "daemon/signals.h"
 #include "daemon/systemd.h"
+#include "ring/ring_set.h"
 
 #define WHY_MAX 512
 #define TICK_MS 1000         /* while something is being waited out */
@@ -125,7 +127,7 @@ static void handle_answers(struct csd_server *s)
 {
     struct csd_answers a;
 
-    csd_worker_answers(s->worker, &a);
+    csd_workers_answers(s->workers, &a);
     if (a.set & CSD_LOADED) {
         csd_server_loaded(s, &a);
     }
@@ -154,7 +156,7 @@ static void handle_answers(struct csd_server *s)
 
 /* ---- time ---- */
 
-/* How often to look at the worker's state; 0: nobody wants to know. */
+/* How often to look at the workers' state; 0: nobody wants to know. */
 static uint64_t tick_every(const struct csd_server *s)
 {
     if (s->options->test) {
@@ -190,7 +192,7 @@ static void watchdog(struct csd_server *s, uint64_t now)
     /* No second ping while one is out: a stuck worker is what the watchdog is for. */
     if (!s->ping_out) {
         s->ping_out = true;
-        csd_worker_send(s->worker, CSD_PING);
+        csd_workers_send(s->workers, CSD_PING);
     }
 }
 
@@ -198,7 +200,7 @@ static void on_time(struct csd_server *s)
 {
     uint64_t now = cs_clock_ms();
 
-    (void)csd_worker_wake(s->worker);
+    (void)csd_workers_wake(s->workers);
     if (s->reload_wanted && s->phase == CSD_RUNNING && !s->loading) {
         csd_server_reload(s);
     }
@@ -229,7 +231,7 @@ static int sleep_ms(struct csd_server *s)
     if (s->control) {
         first = CS_MIN(first, csd_control_deadline(s->control));
     }
-    if (!csd_worker_wake(s->worker)) {
+    if (!csd_workers_wake(s->workers)) {
         first = CS_MIN(first, now + WAKE_RETRY_MS);
     }
     if (first == UINT64_MAX) {
@@ -248,7 +250,7 @@ static void wait_and_handle(struct csd_server *s)
     const char *name;
 
     fds[0] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
-    fds[1] = (struct pollfd){.fd = csd_worker_fd(s->worker), .events = POLLIN};
+    fds[1] = (struct pollfd){.fd = csd_workers_fd(s->workers), .events = POLLIN};
     if (s->control) {
         n += csd_control_pollfds(s->control, fds + n);
     }
@@ -299,17 +301,42 @@ static enum csd_exit open_control(struct csd_server *s)
     return CSD_EXIT_OK;
 }
 
-static enum csd_exit start_worker(struct csd_server *s)
+/* A script runs like a program, and a test needs to see each script once. */
+static bool is_single(const struct csd_server *s)
 {
+    return csd_server_is_script(s) || s->options->test;
+}
+
+static unsigned worker_count(const struct csd_server *s)
+{
+    uint64_t n = s->options->workers_given ? s->options->workers : s->config->settings.workers;
+
+    if (is_single(s)) {
+        return 1;
+    }
+    return n == CSD_AUTO ? CS_MIN(csd_machine_cpus(), (unsigned)CSD_WORKERS_MAX) : (unsigned)n;
+}
+
+static unsigned max_cells(const struct csd_server *s)
+{
+    uint64_t n = s->config->settings.cells;
+
+    if (is_single(s)) {
+        return 1;
+    }
+    return n == CSD_AUTO ? CS_RING_SET_MAX : (unsigned)n;
+}
+
+static enum csd_exit start_workers(struct csd_server *s)
+{
+    struct csd_cells_config config = {.cell = &s->cell_config};
     char why[WHY_MAX] = "";
     int err;
 
-    if (cs_registry_create(&s->registry, NULL, 0) != 0) {
-        return failed(CSD_EXIT_FAILURE, "out of memory");
-    }
+    config.max = max_cells(s);
     csd_config_cell(s->config, &s->cell_config);
-    err = csd_worker_start(&s->worker, &s->cell_config, s->registry, csd_server_is_script(s), why,
-                           sizeof(why));
+    err = csd_workers_start(&s->workers, &config, worker_count(s), csd_server_is_script(s), why,
+                            sizeof(why));
     if (err == CS_ENOTSUP) {
         return failed(CSD_EXIT_UNAVAILABLE, why);
     }
@@ -330,7 +357,7 @@ static enum csd_exit set_up(struct csd_server *s)
     (void)csd_raise_nofile();
     status = open_control(s);
     if (status == CSD_EXIT_OK) {
-        status = start_worker(s);
+        status = start_workers(s);
     }
     if (status != CSD_EXIT_OK) {
         return status;
@@ -341,17 +368,14 @@ static enum csd_exit set_up(struct csd_server *s)
         return failed(CSD_EXIT_FAILURE, "out of memory");
     }
     s->config->program.check_only = s->options->test;
-    csd_worker_load(s->worker, &s->config->program, s->loading->number);
+    csd_workers_load(s->workers, &s->config->program, s->loading->number);
     s->watchdog_every = s->options->test ? 0 : csd_watchdog_interval_ms();
     return CSD_EXIT_OK;
 }
 
 static void tear_down(struct csd_server *s)
 {
-    csd_worker_destroy(s->worker);
-    if (s->registry) {
-        cs_registry_destroy(s->registry);
-    }
+    csd_workers_destroy(s->workers);
     csd_control_close(s->control);
     if (s->signal_fd >= 0) {
         (void)close(s->signal_fd);
@@ -377,7 +401,7 @@ enum csd_exit csd_server_run(const struct csd_options *o, struct csd_config *con
                            .started_ms = cs_clock_ms()};
 
     s.exit_status = set_up(&s);
-    while (s.worker && s.phase != CSD_ENDED) {
+    while (s.workers && s.phase != CSD_ENDED) {
         on_time(&s);
         wait_and_handle(&s);
     }

@@ -88,7 +88,7 @@ void csd_generations_expire(struct csd_server *s, uint64_t now)
             cs_log(CS_LOG_WARN, "generation cut generation=%u reason=\"reload_drain_timeout\"",
                    g->number);
             g->end_ms = UINT64_MAX;
-            csd_worker_end_old(s->worker, g->number);
+            csd_workers_end_old(s->workers, g->number);
         }
     }
 }
@@ -132,7 +132,7 @@ static void start_loaded(struct csd_server *s)
     char why[WHY_MAX];
 
     if (s->options->test) {
-        csd_worker_send(s->worker, CSD_ROLLBACK);
+        csd_workers_send(s->workers, CSD_ROLLBACK);
         csd_server_stop_now(s, NULL);
         if (!s->options->quiet) {
             (void)fprintf(stderr, "cosockd: %s is good\n", what_is_tested(s));
@@ -145,11 +145,11 @@ static void start_loaded(struct csd_server *s)
     if (!csd_privs_drop(&s->identity, why, sizeof(why))) {
         tell_start_failed(s, why);
         s->exit_status = CSD_EXIT_FAILURE;
-        csd_worker_send(s->worker, CSD_ROLLBACK);
+        csd_workers_send(s->workers, CSD_ROLLBACK);
         csd_server_stop_now(s, NULL);
         return;
     }
-    csd_worker_send(s->worker, CSD_COMMIT);
+    csd_workers_send(s->workers, CSD_COMMIT);
 }
 
 static void start_committed(struct csd_server *s)
@@ -213,7 +213,7 @@ void csd_server_reload(struct csd_server *s)
         s->loading = csd_generation_new(s, config);
     }
     if (s->loading) {
-        csd_worker_load(s->worker, &config->program, s->loading->number);
+        csd_workers_load(s->workers, &config->program, s->loading->number);
     } else if (err == 0 && errors.text) {
         reload_over(s, false, errors.text);
     } else {
@@ -253,7 +253,7 @@ void csd_server_loaded(struct csd_server *s, const struct csd_answers *a)
     }
     if (s->phase >= CSD_DRAINING) {
         if (a->load_err == 0 && s->phase == CSD_DRAINING) {
-            csd_worker_send(s->worker, CSD_ROLLBACK);
+            csd_workers_send(s->workers, CSD_ROLLBACK);
         }
     } else if (s->phase == CSD_STARTING && a->load_err < 0) {
         start_failed(s, a->load_err, errors);
@@ -262,7 +262,7 @@ void csd_server_loaded(struct csd_server *s, const struct csd_answers *a)
     } else if (a->load_err < 0) {
         reload_over(s, false, errors);
     } else {
-        csd_worker_send(s->worker, CSD_COMMIT);
+        csd_workers_send(s->workers, CSD_COMMIT);
     }
 }
 

@@ -13,7 +13,7 @@
 #include "daemon/options.h"
 #include "daemon/privs.h"
 #include "daemon/status.h"
-#include "daemon/worker.h"
+#include "daemon/workers.h"
 
 enum csd_phase { CSD_STARTING, CSD_RUNNING, CSD_DRAINING, CSD_STOPPING, CSD_ENDED };
 
@@ -40,8 +40,7 @@ struct csd_server {
     struct csd_config *config;  /* the last one accepted */
     struct cs_cell_config cell_config;
     struct csd_identity identity;
-    struct cs_registry *registry;
-    struct csd_worker *worker;
+    struct csd_workers *workers;
     struct csd_control *control; /* NULL: none */
     int signal_fd;
 
@@ -53,7 +52,7 @@ struct csd_server {
     const char *cut_reason;        /* why connections are being cut; NULL: they are not */
 
     struct csd_generation *generations; /* committed and perhaps still running; newest first */
-    struct csd_generation *loading;     /* the one the worker loads; NULL: none */
+    struct csd_generation *loading;     /* the one the workers load; NULL: none */
     bool reload_wanted;
     unsigned attempt; /* reloads begun */
     uint64_t attempt_ms;
@@ -61,7 +60,7 @@ struct csd_server {
     unsigned reloads, refused;
 
     uint64_t watchdog_every, watchdog_ms;
-    bool ping_out; /* the worker has not answered the last one */
+    bool ping_out; /* a worker has not answered the last one */
 
     struct cs_cell_status cell_status;
     bool dump_wanted;
@@ -105,7 +104,7 @@ void csd_server_ask_quit(struct csd_server *s, const char *by);
 /* Ends everything; connections that are open are cut. reason: NULL when none should be. */
 void csd_server_stop_now(struct csd_server *s, const char *reason);
 
-/* The worker is stuck in something that nothing can interrupt: exits without it. */
+/* A worker is stuck in something that nothing can interrupt: exits without it. */
 CS_NORETURN void csd_server_leave_behind(struct csd_server *s);
 
 void csd_server_finished(struct csd_server *s, const struct csd_answers *a);

@@ -132,7 +132,7 @@ void csd_waiters_answer_reload(struct csd_server *s, unsigned attempt, bool ok, 
 
 void csd_server_ask_status(struct csd_server *s)
 {
-    csd_worker_send(s->worker, CSD_STATUS);
+    csd_workers_send(s->workers, CSD_STATUS);
 }
 
 void csd_server_status_ready(struct csd_server *s, const struct csd_answers *a)

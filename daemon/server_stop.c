@@ -22,7 +22,7 @@ void csd_server_stop_now(struct csd_server *s, const char *reason)
     s->cut_reason = reason;
     s->deadline = cs_clock_ms() + STOP_HARD_MS;
     s->tick_ms = 0;
-    csd_worker_send(s->worker, CSD_STOP);
+    csd_workers_send(s->workers, CSD_STOP);
 }
 
 static void drain(struct csd_server *s, const char *by, uint64_t timeout)
@@ -37,7 +37,7 @@ static void drain(struct csd_server *s, const char *by, uint64_t timeout)
            csd_format_duration(timeout, text, sizeof(text)));
     csd_notify_stopping("draining");
     csd_waiters_answer_reload(s, UINT_MAX, false, "the daemon is stopping\n");
-    csd_worker_send(s->worker, CSD_DRAIN);
+    csd_workers_send(s->workers, CSD_DRAIN);
 }
 
 void csd_server_ask_stop(struct csd_server *s, const char *by)
@@ -70,7 +70,7 @@ void csd_server_ask_quit(struct csd_server *s, const char *by)
 
 void csd_server_leave_behind(struct csd_server *s)
 {
-    cs_log(CS_LOG_ERROR, "the worker does not end: leaving without it");
+    cs_log(CS_LOG_ERROR, "a worker does not end: leaving without it");
     csd_control_close(s->control);
     (void)fflush(NULL);
     _exit(CSD_EXIT_FAILURE);

@@ -18,15 +18,25 @@
 #include "daemon/json.h"
 #include "daemon/suggest.h"
 #include "daemon/units.h"
+#include "ring/ring_set.h"
 
 #define AT(field) offsetof(struct csd_settings, field)
 
 static const struct csd_setting settings[] = {
     {.name = "workers",
-     .kind = CSD_SETTING_WORKERS,
+     .kind = CSD_SETTING_AUTO,
      .offset = AT(workers),
      .fallback = "1",
-     .help = "threads that serve connections; this version has one"},
+     .min = 1,
+     .max = CSD_WORKERS_MAX,
+     .help = "threads that serve connections; \"auto\": one per CPU we may use"},
+    {.name = "cells",
+     .kind = CSD_SETTING_AUTO,
+     .offset = AT(cells),
+     .fallback = "1",
+     .min = 1,
+     .max = CS_RING_SET_MAX,
+     .help = "copies of the scripts per worker, opened as they fill; \"auto\": as many as needed"},
     {.name = "user",
      .kind = CSD_SETTING_USER,
      .offset = AT(user),
@@ -234,10 +244,12 @@ static void store_number(const struct reading *r, struct csd_settings *out, uint
         *number_of(def, out) = n;
         return;
     }
-    (void)snprintf(expected, sizeof(expected), "%s to %s%s%s",
-                   format_number(def, def->min, min, sizeof(min)),
-                   format_number(def, def->max, max, sizeof(max)),
-                   def->zero ? ", or 0 for none" : "", def->never ? ", or \"never\"" : "");
+    (void)snprintf(
+        expected, sizeof(expected), "%s to %s%s%s", format_number(def, def->min, min, sizeof(min)),
+        format_number(def, def->max, max, sizeof(max)), def->zero ? ", or 0 for none" : "",
+        def->never                      ? ", or \"never\""
+        : def->kind == CSD_SETTING_AUTO ? ", or \"auto\""
+                                        : "");
     complain(r, expected);
 }
 
@@ -281,13 +293,12 @@ static void read_count(const struct reading *r, struct csd_settings *out)
     }
 }
 
-static void read_workers(const struct reading *r, struct csd_settings *out)
+static void read_auto(const struct reading *r, struct csd_settings *out)
 {
-    if ((r->value->type == CS_VALUE_INT && r->value->integer == 1) ||
-        (r->text && (strcmp(r->text, "auto") == 0 || strcmp(r->text, "1") == 0))) {
-        *number_of(r->def, out) = 1;
+    if (r->text && strcmp(r->text, "auto") == 0) {
+        *number_of(r->def, out) = CSD_AUTO;
     } else {
-        complain(r, "1 or \"auto\" (this version has one worker)");
+        read_count(r, out);
     }
 }
 
@@ -413,8 +424,8 @@ static int read_value(struct csd_settings *out, const struct csd_setting *def,
     case CSD_SETTING_LEVEL:
         read_level(&r, out);
         return 0;
-    case CSD_SETTING_WORKERS:
-        read_workers(&r, out);
+    case CSD_SETTING_AUTO:
+        read_auto(&r, out);
         return 0;
     case CSD_SETTING_USER:
     case CSD_SETTING_GROUP:
@@ -544,6 +555,13 @@ static void setting_json(struct csd_json *j, const struct csd_setting *def,
     case CSD_SETTING_SIZE:
     case CSD_SETTING_DURATION:
         csd_json_string(j, def->name, format_number(def, *number_of(def, s), buf, sizeof(buf)));
+        break;
+    case CSD_SETTING_AUTO:
+        if (*number_of(def, s) == CSD_AUTO) {
+            csd_json_string(j, def->name, "auto");
+            break;
+        }
+        csd_json_uint(j, def->name, *number_of(def, s));
         break;
     default:
         csd_json_uint(j, def->name, *number_of(def, s));

@@ -9,9 +9,12 @@
 
 struct csd_json;
 
+#define CSD_AUTO 0 /* of CSD_SETTING_AUTO */
+#define CSD_WORKERS_MAX 256
+
 /* Sizes in bytes, times in milliseconds (CSD_NEVER: no limit). Strings are owned; NULL: not set. */
 struct csd_settings {
-    uint64_t workers;
+    uint64_t workers, cells; /* CSD_AUTO: by what the machine offers */
     char *user, *group;
     uint64_t log_level; /* enum cs_log_level */
     char *log_file;
@@ -36,7 +39,7 @@ enum csd_setting_kind {
     CSD_SETTING_SIZE,
     CSD_SETTING_DURATION,
     CSD_SETTING_LEVEL,
-    CSD_SETTING_WORKERS,
+    CSD_SETTING_AUTO, /* a number, or "auto" */
 };
 
 struct csd_setting {

@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -20,9 +19,8 @@ struct csd_worker {
     bool wake_owed; /* main thread: commands are waiting that the worker was not told of */
 
     /* Set before the thread starts, or by it before `started`. */
-    const struct cs_cell_config *config;
-    struct cs_registry *registry;
-    struct cs_cell *cell;
+    struct csd_cells_config config;
+    struct csd_cells *cells;
     char *why;
     size_t why_size;
 
@@ -30,7 +28,7 @@ struct csd_worker {
     pthread_cond_t starting;
     bool started;
     int start_err;
-    bool gone; /* the cell is being destroyed: no more waking */
+    bool gone; /* the cells are being destroyed: no more waking */
     unsigned commands;
     const struct cs_program *program;
     unsigned generation, end_up_to;
@@ -80,17 +78,6 @@ static void loaded(void *user, unsigned generation, int err, const char *errors)
 
 /* ---- commands, in the worker ---- */
 
-static void do_load(struct csd_worker *w, const struct cs_program *program, unsigned generation)
-{
-    char text[128];
-    int err = cs_cell_load(w->cell, program, generation, loaded, w);
-
-    if (err != 0) {
-        (void)snprintf(text, sizeof(text), "cannot load: %s\n", cs_err_text(err));
-        loaded(w, generation, err, text);
-    }
-}
-
 static void do_stop(struct csd_worker *w)
 {
     struct cs_cell_status status;
@@ -99,18 +86,18 @@ static void do_stop(struct csd_worker *w)
         return;
     }
     w->stopping = true;
-    cs_cell_status(w->cell, &status);
+    csd_cells_status(w->cells, &status);
     pthread_mutex_lock(&w->lock);
     w->answers.cut = status.connections;
     pthread_mutex_unlock(&w->lock);
-    cs_cell_stop(w->cell);
+    csd_cells_stop(w->cells);
 }
 
 static void do_status(struct csd_worker *w)
 {
     struct cs_cell_status status;
 
-    cs_cell_status(w->cell, &status);
+    csd_cells_status(w->cells, &status);
     pthread_mutex_lock(&w->lock);
     w->answers.status = status;
     answer(w, CSD_STATUS_READY);
@@ -132,22 +119,22 @@ static void run_commands(void *arg)
     end_up_to = w->end_up_to;
     pthread_mutex_unlock(&w->lock);
 
+    if (commands & CSD_ROLLBACK) { /* first: a load may have been asked for since */
+        csd_cells_rollback(w->cells);
+    }
     if (commands & CSD_LOAD) {
-        do_load(w, program, generation);
+        csd_cells_load(w->cells, program, generation, loaded, w);
     }
     if (commands & CSD_COMMIT) {
-        cs_cell_commit(w->cell);
+        csd_cells_commit(w->cells);
         locked_answer(w, CSD_COMMITTED);
     }
-    if (commands & CSD_ROLLBACK) {
-        cs_cell_rollback(w->cell);
-    }
     if (commands & CSD_END_OLD) {
-        cs_cell_end_draining(w->cell, end_up_to);
+        csd_cells_end_draining(w->cells, end_up_to);
     }
     if ((commands & CSD_DRAIN) && !w->draining && !w->stopping) {
         w->draining = true;
-        cs_cell_drain(w->cell);
+        csd_cells_drain(w->cells);
     }
     if (commands & CSD_STOP) {
         do_stop(w);
@@ -168,12 +155,12 @@ static void look_for_ends(struct csd_worker *w)
     int status = 0;
 
     if (w->stopping) {
-        w->ended = cs_cell_finished(w->cell);
-    } else if (w->draining && cs_cell_quiet(w->cell)) {
+        w->ended = csd_cells_finished(w->cells);
+    } else if (w->draining && csd_cells_quiet(w->cells)) {
         w->draining = false;
         locked_answer(w, CSD_QUIET);
     }
-    if (w->script_mode && !w->ended && cs_cell_script_done(w->cell, &status)) {
+    if (w->script_mode && !w->ended && csd_cells_script_done(w->cells, &status)) {
         w->script_mode = false;
         pthread_mutex_lock(&w->lock);
         w->answers.exit_status = status;
@@ -195,23 +182,21 @@ static void tell_started(struct csd_worker *w, int err)
 static void *worker_main(void *arg)
 {
     struct csd_worker *w = arg;
-    struct cs_loop *loop;
-    int err = cs_cell_create(&w->cell, w->config, w->registry, w->why, w->why_size);
+    int err = csd_cells_create(&w->cells, &w->config, w->why, w->why_size);
 
     if (err != 0) {
         tell_started(w, err);
         return NULL;
     }
-    loop = cs_cell_loop(w->cell);
     tell_started(w, 0);
     while (!w->ended) {
-        (void)cs_loop_turn(loop, -1);
+        csd_cells_turn(w->cells);
         look_for_ends(w);
     }
     pthread_mutex_lock(&w->lock);
     w->gone = true;
     pthread_mutex_unlock(&w->lock);
-    cs_cell_destroy(w->cell);
+    csd_cells_destroy(w->cells);
     locked_answer(w, CSD_FINISHED);
     return NULL;
 }
@@ -228,20 +213,12 @@ static int init(struct csd_worker *w)
     err = pthread_cond_init(&w->starting, NULL);
     if (err != 0) {
         pthread_mutex_destroy(&w->lock);
-        return -err;
     }
-    w->answer_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (w->answer_fd < 0) {
-        err = -errno;
-        pthread_cond_destroy(&w->starting);
-        pthread_mutex_destroy(&w->lock);
-    }
-    return err;
+    return -err;
 }
 
 static void finish(struct csd_worker *w)
 {
-    (void)close(w->answer_fd);
     pthread_cond_destroy(&w->starting);
     pthread_mutex_destroy(&w->lock);
     cs_free(w->answers.errors);
@@ -250,12 +227,14 @@ static void finish(struct csd_worker *w)
 
 static int start_thread(struct csd_worker *w)
 {
+    char name[16];
     int err = pthread_create(&w->thread, NULL, worker_main, w);
 
     if (err != 0) {
         return -err;
     }
-    (void)pthread_setname_np(w->thread, "worker 0");
+    (void)snprintf(name, sizeof(name), "cosockd-w%u", w->config.worker);
+    (void)pthread_setname_np(w->thread, name);
     pthread_mutex_lock(&w->lock);
     while (!w->started) {
         pthread_cond_wait(&w->starting, &w->lock);
@@ -268,8 +247,8 @@ static int start_thread(struct csd_worker *w)
     return err;
 }
 
-int csd_worker_start(struct csd_worker **out, const struct cs_cell_config *config,
-                     struct cs_registry *registry, bool script_mode, char *why, size_t why_size)
+int csd_worker_start(struct csd_worker **out, const struct csd_cells_config *config, int answer_fd,
+                     bool script_mode, char *why, size_t why_size)
 {
     struct csd_worker *w = cs_zalloc(sizeof(*w));
     int err;
@@ -285,8 +264,8 @@ int csd_worker_start(struct csd_worker **out, const struct cs_cell_config *confi
         return err;
     }
     w->script_mode = script_mode;
-    w->config = config;
-    w->registry = registry;
+    w->config = *config;
+    w->answer_fd = answer_fd;
     w->why = why;
     w->why_size = why_size;
     err = start_thread(w);
@@ -306,18 +285,13 @@ void csd_worker_destroy(struct csd_worker *w)
     }
 }
 
-int csd_worker_fd(const struct csd_worker *w)
-{
-    return w->answer_fd;
-}
-
-/* The lock is held while posting: it keeps the cell alive. */
+/* The lock is held while posting: it keeps the cells alive. */
 static void wake_locked(struct csd_worker *w)
 {
     if (w->gone) {
         w->wake_owed = false;
     } else if (w->wake_owed) {
-        w->wake_owed = cs_loop_post(cs_cell_loop(w->cell), run_commands, w) != 0;
+        w->wake_owed = cs_loop_post(csd_cells_loop(w->cells), run_commands, w) != 0;
     }
 }
 
@@ -365,12 +339,6 @@ void csd_worker_end_old(struct csd_worker *w, unsigned generation)
 
 void csd_worker_answers(struct csd_worker *w, struct csd_answers *out)
 {
-    uint64_t count;
-
-    /* Nothing to read is fine: the bits decide. */
-    if (read(w->answer_fd, &count, sizeof(count)) < 0) {
-        count = 0;
-    }
     pthread_mutex_lock(&w->lock);
     *out = w->answers;
     w->answers.set = 0;

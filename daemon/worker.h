@@ -1,17 +1,17 @@
 /*
- * worker - one thread that turns one cell's loop, and the two mailboxes between it and the main
- * thread. Commands and answers are bits, not queues: a command given twice before it is read is
- * done once, and nothing has to be allocated in order to stop.
+ * worker - one thread that turns the loops of its cells, and the two mailboxes between it and the
+ * main thread. Commands and answers are bits, not queues: a command given twice before it is read
+ * is done once, and nothing has to be allocated in order to stop.
  *
  *   main ──commands──▶ worker (woken by cs_loop_post)
- *   main ◀──answers─── worker (wakes poll(2) through an eventfd)
+ *   main ◀──answers─── worker (wakes poll(2) through an eventfd that all workers share)
  *
  * Thread: all functions are for the main thread.
  */
 #ifndef CSD_WORKER_H
 #define CSD_WORKER_H
 
-#include "script/cell.h"
+#include "daemon/cells.h"
 
 struct csd_worker;
 
@@ -27,7 +27,7 @@ enum csd_command {
 };
 
 enum csd_answer {
-    CSD_LOADED = 1 << 0,    /* generation, load_err, errors */
+    CSD_LOADED = 1 << 0,    /* all cells have, or one failed: generation, load_err, errors */
     CSD_COMMITTED = 1 << 1, /* the staged generation is the current one */
     CSD_QUIET = 1 << 2,
     CSD_FINISHED = 1 << 3, /* the thread has ended or is about to; cut: connections it cut */
@@ -47,17 +47,14 @@ struct csd_answers {
     int exit_status;
 };
 
-/* Starts the thread and waits until its cell exists. config's strings must stay. 0, -errno, or
- * CS_ENOTSUP; `why` then holds a sentence. */
-CS_MUST_CHECK int csd_worker_start(struct csd_worker **out, const struct cs_cell_config *config,
-                                   struct cs_registry *registry, bool script_mode, char *why,
-                                   size_t why_size);
+/* Starts the thread ("cosockd-w0" ...) and waits until its first cell exists. What config points to
+ * must stay. answer_fd: an eventfd of the caller's that becomes readable with each answer. 0,
+ * -errno, or CS_ENOTSUP; `why` then holds a sentence. */
+CS_MUST_CHECK int csd_worker_start(struct csd_worker **out, const struct csd_cells_config *config,
+                                   int answer_fd, bool script_mode, char *why, size_t why_size);
 
 /* Joins the thread: CSD_FINISHED must have been answered. Accepts NULL. */
 void csd_worker_destroy(struct csd_worker *w);
-
-/* For poll(2): readable when there are answers. */
-int csd_worker_fd(const struct csd_worker *w);
 
 /* Bits of enum csd_command, except CSD_LOAD and CSD_END_OLD. */
 void csd_worker_send(struct csd_worker *w, unsigned commands);
@@ -65,7 +62,7 @@ void csd_worker_send(struct csd_worker *w, unsigned commands);
 /* program must stay until its generation is gone. */
 void csd_worker_load(struct csd_worker *w, const struct cs_program *program, unsigned generation);
 
-/* Ends draining generations up to this number. */
+/* Cuts draining generations up to this number. */
 void csd_worker_end_old(struct csd_worker *w, unsigned generation);
 
 /* False: the wake-up found no memory; try again soon. */

@@ -16,7 +16,7 @@
 /* What cs_log_limited may add behind a message. */
 #define LOG_SUFFIX_MAX 48
 
-enum cs_log_level cs_log_level_now = CS_LOG_INFO;
+_Atomic(enum cs_log_level) cs_log_level_now = CS_LOG_INFO;
 
 /* All three change only while one thread runs. */
 static int log_fd = STDERR_FILENO;

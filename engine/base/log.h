@@ -6,6 +6,8 @@
 #ifndef CS_BASE_LOG_H
 #define CS_BASE_LOG_H
 
+#include <stdatomic.h>
+
 #include "base/base.h"
 
 /* Values are the syslog priorities of the same names. */
@@ -29,11 +31,11 @@ enum cs_log_style {
 void cs_log_set_sink(int fd, enum cs_log_style style);
 void cs_log_set_level(enum cs_log_level level);
 
-extern enum cs_log_level cs_log_level_now;
+extern _Atomic(enum cs_log_level) cs_log_level_now; /* a reload changes it under way */
 
 static inline bool cs_log_enabled(enum cs_log_level level)
 {
-    return level <= cs_log_level_now;
+    return level <= atomic_load_explicit(&cs_log_level_now, memory_order_relaxed);
 }
 
 /* Any thread. Line feeds and control characters in the message (but not tabs) are written as \n,

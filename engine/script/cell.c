@@ -293,6 +293,11 @@ bool cs_cell_quiet(const struct cs_cell *c)
     return cs_pool_count(c->net.conns) == 0;
 }
 
+bool cs_cell_filling(const struct cs_cell *c)
+{
+    return cs_ring_accept_room(c->net.ring) <= cs_ring_accept_max(c->net.ring) / 4;
+}
+
 bool cs_cell_finished(const struct cs_cell *c)
 {
     return c->stopping && !c->current && !c->staged && cs_list_empty(&c->draining) &&
@@ -320,6 +325,7 @@ static void describe(const struct cs_cell *c, const struct generation *g,
     *out = (struct cs_generation_status){
         .generation = vm->generation,
         .state = states[vm->state],
+        .vms = 1,
         .age_ms = cs_loop_now(c->loop) - vm->born_ms,
         .tasks = vm->task_count,
         .sockets = vm->socket_count,
@@ -345,6 +351,7 @@ static void add_generation(const struct cs_cell *c, const struct generation *g,
 void cs_cell_status(struct cs_cell *c, struct cs_cell_status *out)
 {
     *out = (struct cs_cell_status){
+        .cells = 1,
         .net = c->net.count,
         .connections = cs_pool_count(c->net.conns),
         .relays = c->net.relays,
@@ -360,6 +367,73 @@ void cs_cell_status(struct cs_cell *c, struct cs_cell_status *out)
     add_generation(c, c->staged, out);
     cs_list_each(l, next, &c->draining) {
         add_generation(c, cs_container_of(l, struct generation, node), out);
+    }
+}
+
+static void add_counters(struct cs_net_counters *sum, const struct cs_net_counters *one)
+{
+    sum->accepted += one->accepted;
+    sum->connected += one->connected;
+    sum->closed += one->closed;
+    sum->accept_lost += one->accept_lost;
+    sum->bytes_in += one->bytes_in;
+    sum->bytes_out += one->bytes_out;
+    sum->datagrams_in += one->datagrams_in;
+    sum->datagrams_out += one->datagrams_out;
+    sum->datagrams_dropped += one->datagrams_dropped;
+    sum->enobufs += one->enobufs;
+    sum->cancels += one->cancels;
+}
+
+/* Where the sum has this generation, or has room for it; NULL: neither. */
+static struct cs_generation_status *generation_in(struct cs_cell_status *sum, unsigned number)
+{
+    for (unsigned i = 0; i < sum->generation_count; i++) {
+        if (sum->generations[i].generation == number) {
+            return &sum->generations[i];
+        }
+    }
+    return sum->generation_count < CS_ARRAY_LEN(sum->generations)
+               ? &sum->generations[sum->generation_count++]
+               : NULL;
+}
+
+static void add_generation_status(struct cs_generation_status *sum,
+                                  const struct cs_generation_status *one)
+{
+    if (sum->vms == 0) {
+        *sum = *one;
+        return;
+    }
+    sum->vms += one->vms;
+    sum->age_ms = CS_MAX(sum->age_ms, one->age_ms);
+    sum->tasks += one->tasks;
+    sum->sockets += one->sockets;
+    sum->relays += one->relays;
+    sum->timers += one->timers;
+    sum->memory += one->memory;
+}
+
+void cs_cell_status_add(struct cs_cell_status *sum, const struct cs_cell_status *one)
+{
+    sum->cells += one->cells;
+    add_counters(&sum->net, &one->net);
+    sum->connections += one->connections;
+    sum->relays += one->relays;
+    sum->loop.turns += one->loop.turns;
+    sum->loop.events += one->loop.events;
+    sum->loop.turn_ns_max = CS_MAX(sum->loop.turn_ns_max, one->loop.turn_ns_max);
+    sum->script_errors += one->script_errors;
+    sum->cpu_overruns += one->cpu_overruns;
+    for (unsigned i = 0; i < one->generation_count; i++) {
+        struct cs_generation_status *g = generation_in(sum, one->generations[i].generation);
+        if (g) {
+            add_generation_status(g, &one->generations[i]);
+        }
+    }
+    if (sum->cert_count == 0) { /* all cells have the same */
+        sum->cert_count = one->cert_count;
+        memcpy(sum->certs, one->certs, sizeof(sum->certs));
     }
 }
 

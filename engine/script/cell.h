@@ -90,6 +90,9 @@ bool cs_cell_quiet(const struct cs_cell *c);
 /* After stop: everything is gone. */
 bool cs_cell_finished(const struct cs_cell *c);
 
+/* Accept has used three quarters of its slots or more. */
+bool cs_cell_filling(const struct cs_cell *c);
+
 /* Script mode: true once the script has ended and left nothing behind, or called os.exit; *status
  * is the exit status then. */
 bool cs_cell_script_done(struct cs_cell *c, int *status);
@@ -97,12 +100,14 @@ bool cs_cell_script_done(struct cs_cell *c, int *status);
 struct cs_generation_status {
     unsigned generation;
     const char *state; /* "current", "draining", "staged" */
+    unsigned vms;      /* how many cells have it */
     uint64_t age_ms;
     unsigned tasks, sockets, relays, timers;
     size_t memory;
 };
 
 struct cs_cell_status {
+    unsigned cells;
     struct cs_net_counters net;
     size_t connections;
     unsigned relays; /* detached ones, that belong to no generation */
@@ -114,5 +119,9 @@ struct cs_cell_status {
     struct cs_cert_status certs[16];
 };
 void cs_cell_status(struct cs_cell *c, struct cs_cell_status *out);
+
+/* Adds the figures of another cell to sum (begin with zeroes): counters and, for the same
+ * generation, what it has are summed up; of times the longest counts. */
+void cs_cell_status_add(struct cs_cell_status *sum, const struct cs_cell_status *one);
 
 #endif

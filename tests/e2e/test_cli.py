@@ -102,16 +102,17 @@ class OptionsTest(CliCase):
         self.assert_status(run, 0, r"(?m)^stop_timeout ")
 
     def test_usage_errors_are_one_line(self):
-        for arguments in (["-x"], ["--nonsense"], ["-c"], ["-w", "2"], ["-s", "restart"], ["-c", "a", "b.lua"]):
+        for arguments in (["-x"], ["--nonsense"], ["-c"], ["-w", "0"], ["-w", "2", "x.lua"], ["-s", "restart"], ["-c", "a", "b.lua"]):
             run = self.run_once(*arguments)
             self.assert_status(run, 2)
             self.assertEqual(run.stdout, "")
             self.assertEqual(run.stderr.count("\n"), 1, run.stderr)
 
-    def test_one_worker(self):
+    def test_number_of_workers(self):
         path = self.echo_config()
         self.assert_status(self.run_once("-t", "-w", "auto", "-c", path), 0)
-        self.assert_status(self.run_once("-t", "-w", "4", "-c", path), 2, "one worker")
+        self.assert_status(self.run_once("-t", "-w", "4", "-c", path), 0)
+        self.assert_status(self.run_once("-t", "-w", "many", "-c", path), 2, "1 to 256, or auto")
 
 
 class CheckTest(CliCase):

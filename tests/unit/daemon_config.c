@@ -113,6 +113,7 @@ static void test_defaults(void **state)
 
     (void)state;
     assert_int_equal(s->workers, 1);
+    assert_int_equal(s->cells, 1);
     assert_null(s->user);
     assert_null(s->log_file);
     assert_int_equal(s->log_level, CS_LOG_INFO);
@@ -126,13 +127,14 @@ static void test_defaults(void **state)
 static void test_values(void **state)
 {
     const struct csd_settings *s =
-        load_good("workers = 'auto'\nlog_level = 'debug'\nlog_connections = false\n"
+        load_good("workers = 'auto'\ncells = 4\nlog_level = 'debug'\nlog_connections = false\n"
                   "stop_timeout = 'never'\nlua_memory = 0\ncpu_budget = 0\n"
                   "write_buffer = 65536\nread_ahead = '64k'\nsockets_max = 1000\n"
                   "control_socket = ''\ndrain_timeout = '500ms'\n");
 
     (void)state;
-    assert_int_equal(s->workers, 1);
+    assert_int_equal(s->workers, CSD_AUTO);
+    assert_int_equal(s->cells, 4);
     assert_int_equal(s->log_level, CS_LOG_DEBUG);
     assert_false(s->log_connections);
     assert_true(s->stop_timeout == CSD_NEVER);
@@ -201,7 +203,9 @@ static void test_ranges(void **state)
     assert_error("lua_memory = '1k'\n", 1, "expected 1M to 1T, or 0 for none");
     assert_error("write_buffer = 0\n", 1, "expected 4k to 1G, got 0");
     assert_error("sockets_max = 3\n", 1, "expected 16 to 1048576");
-    assert_error("workers = 4\n", 1, "this version has one worker");
+    assert_error("workers = 0\n", 1, "expected 1 to 256, or \"auto\", got 0");
+    assert_error("cells = 65\n", 1, "expected 1 to 64, or \"auto\", got 65");
+    assert_error("cells = 'some'\n", 1, "got \"some\"");
 }
 
 static void test_names_of_the_system(void **state)

@@ -12,6 +12,7 @@
 
 #include "build_info.h"
 #include "daemon/options.h"
+#include "daemon/settings.h"
 
 static struct csd_options o;
 static char why[256];
@@ -64,10 +65,12 @@ static void test_daemon_options(void **state)
     (void)state;
     assert_true(parse(WORDS("-tqc", "x.lua", "-p", "dir", "-w", "1")));
     assert_true(o.test && o.quiet);
+    assert_int_equal(o.workers, 1);
     assert_string_equal(o.conf_file, "x.lua");
     assert_string_equal(o.prefix, "dir");
     assert_true(parse(WORDS("--config=y.lua", "--dump", "--workers", "auto", "--test")));
     assert_true(o.test && o.dump);
+    assert_true(o.workers_given && o.workers == CSD_AUTO);
     assert_string_equal(o.conf_file, "y.lua");
 }
 
@@ -121,8 +124,10 @@ static void test_refused(void **state)
     assert_refused(WORDS("--test=yes"), "--test takes no value");
     assert_refused(WORDS("-c"), "-c needs a value");
     assert_refused(WORDS("--config"), "--config needs a value");
-    assert_refused(WORDS("-w", "4"), "-w 4: this version has one worker");
-    assert_refused(WORDS("-w", "many"), "1 or auto");
+    assert_refused(WORDS("-w", "257"), "-w 257: expected 1 to 256, or auto");
+    assert_refused(WORDS("-w", "many"), "or auto");
+    assert_refused(WORDS("-w", "-1"), "or auto");
+    assert_refused(WORDS("-w", "2", "script.lua"), "a script runs in one worker");
     assert_refused(WORDS("-s", "restart"), "stop, quit, reload or reopen");
     assert_refused(WORDS("-c", "x.lua", "script.lua"), "-c does not go with script.lua");
     assert_refused(WORDS("-c", "x.lua", "-e", "x"), "-c does not go with -e");
