@@ -69,8 +69,10 @@ void csd_status_text(const struct csd_status *s, FILE *out)
     (void)fprintf(out, "traffic          %s in, %s out\n",
                   format_bytes(c->net.bytes_in, a, sizeof(a)),
                   format_bytes(c->net.bytes_out, b, sizeof(b)));
-    (void)fprintf(out, "scripts          %" PRIu64 " errors, %" PRIu64 " CPU overruns\n",
-                  c->script_errors, c->cpu_overruns);
+    (void)fprintf(out,
+                  "scripts          %" PRIu64 " errors, %" PRIu64 " CPU overruns, %" PRIu64
+                  " abandoned sockets\n",
+                  c->script_errors, c->cpu_overruns, c->sockets_collected);
     (void)fprintf(out,
                   "loop             %" PRIu64 " turns, %" PRIu64 " events, longest turn %.3f ms\n",
                   c->loop.turns, c->loop.events, (double)c->loop.turn_ns_max / 1e6);
@@ -122,6 +124,7 @@ static void counters_json(struct csd_json *j, const struct cs_cell_status *c)
     csd_json_uint(j, "cancels", c->net.cancels);
     csd_json_uint(j, "script_errors", c->script_errors);
     csd_json_uint(j, "cpu_overruns", c->cpu_overruns);
+    csd_json_uint(j, "sockets_collected", c->sockets_collected);
     csd_json_uint(j, "turns", c->loop.turns);
     csd_json_uint(j, "events", c->loop.events);
     csd_json_uint(j, "turn_ns_max", c->loop.turn_ns_max);

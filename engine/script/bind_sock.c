@@ -83,7 +83,7 @@ int cs_sock_wait_input(lua_State *L, struct cs_sock *s, const char *what, int64_
     struct cs_task *t = cs_task_can_wait(L, what);
     check_free(L, s);
     wait_on(s, t, CS_WAIT_READ);
-    if (s->stream && s->disabled == CS_SOCK_ENABLED) {
+    if (s->stream) {
         cs_stream_resume(s->stream);
     }
     return cs_task_park(L, t, cs_sock_leave, ms, k, ctx);
@@ -95,6 +95,7 @@ static int read_on(lua_State *L, int status, lua_KContext ctx)
     struct cs_sock *s = lua_touserdata(L, 1);
     int why = cs_task_current(L)->wake;
     (void)status;
+    s->disabled = CS_SOCK_ENABLED; /* from outside: it ends with the wait at the latest */
     int n = try_read(L, s);
     if (n > 0) {
         return n;
@@ -458,13 +459,11 @@ static int sock_disable(lua_State *L)
         return disable_self(L, s);
     }
     bool reads = s->owner && s->waiter == s->owner && s->waiter->waiting == CS_WAIT_READ;
-    if (!reads || (!s->stream && s->state != CS_SOCK_DATAGRAM)) {
+    if (!reads) {
         return cs_push_error(L, CS_ESTATE);
     }
+    /* Not paused: the read-ahead is bounded, and a hang-up is to be noticed. */
     s->disabled = CS_SOCK_DISABLED_OUTSIDE;
-    if (s->stream) {
-        cs_stream_pause(s->stream);
-    }
     lua_pushboolean(L, true);
     return 1;
 }
@@ -504,13 +503,10 @@ static int sock_enable(lua_State *L)
     struct cs_sock *s = cs_sock_check(L, 1);
     if (s->disabled == CS_SOCK_DISABLED_OUTSIDE) {
         s->disabled = CS_SOCK_ENABLED;
-        if (s->stream) {
-            cs_stream_resume(s->stream);
-            if (s->stream->in.len > 0 || s->stream->eof) {
-                cs_sock_wake(s, 0);
-            }
-        } else if (s->state == CS_SOCK_DATAGRAM) {
+        if (s->state == CS_SOCK_DATAGRAM) {
             cs_sock_wake(s, 0); /* it looks for itself */
+        } else if (s->stream && (s->stream->in.len > 0 || s->stream->eof)) {
+            cs_sock_wake(s, 0);
         }
     } else if (s->owner && s->waiter == s->owner && s->waiter->waiting == CS_WAIT_DISABLE) {
         resume_disabled(L, s);

@@ -179,22 +179,33 @@ static int CS_RAISES check_spec(lua_State *L, struct cs_dial_spec *spec, struct 
     return intf ? cs_local_addr(intf, ipv6, 0, local) : 0;
 }
 
+/* Even a connect that fails at once suspends (ba-api A.9). ctx: the error. */
+static int refused_on(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    return cs_push_error_as(L, ctx == -ENOMEM ? "mem" : "bind", (int)ctx);
+}
+
+static int CS_RAISES refuse(lua_State *L, struct cs_sock *s, struct cs_task *t, int err)
+{
+    s->state = CS_SOCK_UNBOUND;
+    return cs_task_give_way(L, t, refused_on, err);
+}
+
 static int CS_RAISES dial(lua_State *L, struct cs_sock *s, struct cs_task *t)
 {
     struct cs_dial_spec spec;
     struct cs_addr local;
     int err = check_spec(L, &spec, &local);
     if (err < 0) {
-        s->state = CS_SOCK_UNBOUND;
-        return cs_push_error_as(L, "bind", err);
+        return refuse(L, s, t, err);
     }
     if (s->tls) {
         s->tls->deadline_ms = cs_loop_now(s->vm->net->loop) + spec.timeout_ms;
     }
     s->dial = cs_dial_start(s->vm->net, &spec, dialled, s);
     if (!s->dial) {
-        s->state = CS_SOCK_UNBOUND;
-        return cs_push_error(L, -ENOMEM);
+        return refuse(L, s, t, -ENOMEM);
     }
     s->vm->socket_count++;
     return wait_connected(L, s, t);

@@ -38,8 +38,8 @@ struct cs_cell {
     cs_cell_loaded_fn *loaded; /* not NULL while loading */
     void *loaded_user;
     struct cs_timer collect, stop;
-    uint64_t seen_activity;              /* when last looked at */
-    uint64_t errors_past, overruns_past; /* of generations that are gone */
+    uint64_t seen_activity;                              /* when last looked at */
+    uint64_t errors_past, overruns_past, collected_past; /* of generations that are gone */
     bool stopping, abort_next;
 };
 
@@ -66,6 +66,7 @@ static void generation_destroy(struct cs_cell *c, struct generation *g)
 {
     c->errors_past += g->vm->errors;
     c->overruns_past += g->vm->overruns;
+    c->collected_past += g->vm->collected;
     cs_list_remove(&g->node);
     cs_relays_forget(g->vm);
     cs_sharks_forget(g->vm);
@@ -220,21 +221,28 @@ static bool phase_script(void *arg)
 
 /* ---- collecting when quiet ---- */
 
-/* A second after activity: looks again while there is more of it, else collects once and sleeps. */
+static void collect_each(struct cs_cell *c, void (*collect)(struct cs_vm *vm))
+{
+    if (c->current) {
+        collect(c->current->vm);
+    }
+    cs_list_each(l, next, &c->draining) {
+        collect(cs_container_of(l, struct generation, node)->vm);
+    }
+}
+
+/* A second after activity: looks again while there is more of it (and looks for what was abandoned
+ * meanwhile), else collects once and sleeps. */
 static void collect_when_quiet(struct cs_timer *t)
 {
     struct cs_cell *c = cs_container_of(t, struct cs_cell, collect);
     if (activity(c) != c->seen_activity) {
         c->seen_activity = activity(c);
         cs_timer_set(cs_loop_wheel(c->loop), t, cs_loop_now(c->loop) + COLLECT_AFTER_MS);
+        collect_each(c, cs_vm_collect_some);
         return;
     }
-    if (c->current) {
-        cs_vm_collect(c->current->vm);
-    }
-    cs_list_each(l, next, &c->draining) {
-        cs_vm_collect(cs_container_of(l, struct generation, node)->vm);
-    }
+    collect_each(c, cs_vm_collect);
     cs_mem_trim();
     cs_ring_trim(c->net.ring);
 }
@@ -343,6 +351,7 @@ static void add_generation(const struct cs_cell *c, const struct generation *g,
     }
     out->script_errors += g->vm->errors;
     out->cpu_overruns += g->vm->overruns;
+    out->sockets_collected += g->vm->collected;
     if (out->generation_count < CS_ARRAY_LEN(out->generations)) {
         describe(c, g, &out->generations[out->generation_count++]);
     }
@@ -357,6 +366,7 @@ void cs_cell_status(struct cs_cell *c, struct cs_cell_status *out)
         .relays = c->net.relays,
         .script_errors = c->errors_past,
         .cpu_overruns = c->overruns_past,
+        .sockets_collected = c->collected_past,
     };
     cs_loop_stats(c->loop, &out->loop, true);
     add_generation(c, c->current, out);

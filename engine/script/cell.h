@@ -113,7 +113,8 @@ struct cs_cell_status {
     unsigned relays; /* detached ones, that belong to no generation */
     struct cs_loop_stats loop;
     uint64_t script_errors, cpu_overruns;
-    unsigned generation_count; /* entries filled, at most 16 */
+    uint64_t sockets_collected; /* abandoned, and closed by the collector */
+    unsigned generation_count;  /* entries filled, at most 16 */
     struct cs_generation_status generations[16];
     unsigned cert_count; /* entries filled, at most 16: of the current generation, next end first */
     struct cs_cert_status certs[16];

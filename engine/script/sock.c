@@ -2,6 +2,7 @@
 #include "script/sock.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/assert.h"
 #include "base/mem.h"
@@ -119,8 +120,8 @@ static void on_room(void *user, struct cs_stream *stream)
     cs_sock_next_writer(user);
 }
 
-/* A reader finds the end behind the data; a coroutine in disable() hears of it when no data is left
- * to be read first (a break always counts). */
+/* A reader finds the end behind the data; one that is disabled hears of it when no data is left to
+ * be read first (a break always counts). */
 static void on_eof(void *user, struct cs_stream *stream, int err)
 {
     struct cs_sock *s = user;
@@ -130,9 +131,12 @@ static void on_eof(void *user, struct cs_stream *stream, int err)
     if (!s->waiter) {
         return;
     }
+    if (s->disabled != CS_SOCK_ENABLED && err == 0 && stream->in.len > 0) {
+        return;
+    }
     if (s->waiter->waiting == CS_WAIT_READ) {
         cs_sock_wake(s, 0);
-    } else if (s->waiter->waiting == CS_WAIT_DISABLE && (err < 0 || stream->in.len == 0)) {
+    } else if (s->waiter->waiting == CS_WAIT_DISABLE) {
         cs_sock_wake(s, err < 0 ? err : CS_EOF);
     }
 }
@@ -273,7 +277,17 @@ static void task_ended(struct cs_task *t, int err)
     }
 }
 
-static const struct cs_task_hooks task_hooks = {.ended = task_ended};
+static void task_about(const struct cs_task *t, char *buf, size_t size)
+{
+    struct cs_sock *s = t->sock;
+    struct cs_addr a;
+    char text[CS_ADDR_TEXT_MAX];
+    if (s && s->stream && cs_conn_peername(cs_conn_of(cs_stream_bottom(s->stream)), &a) == 0) {
+        snprintf(buf, size, " peer=%s", cs_addr_text(&a, text));
+    }
+}
+
+static const struct cs_task_hooks task_hooks = {.ended = task_ended, .about = task_about};
 
 void cs_sock_run(lua_State *L, struct cs_sock *s, enum cs_sock_mode mode, int nargs)
 {

@@ -61,6 +61,7 @@ void cs_task_make_collectable(lua_State *L, struct cs_task *t, int sock_index)
     lua_pushboolean(vm->L, false);
     table_set(vm, vm->live_table, t->live_ref);
     t->collectable = true;
+    vm->collectable_count++;
 }
 
 /* False when it is too late: the socket is being collected (the weak entry goes before any
@@ -79,6 +80,7 @@ static CS_MUST_CHECK bool make_live(struct cs_task *t)
         return false;
     }
     t->collectable = false;
+    vm->collectable_count--;
     table_set(vm, vm->live_table, t->live_ref);
     return true;
 }
@@ -181,6 +183,7 @@ static void destroy(struct cs_task *t)
     cs_list_remove(&t->node);
     cs_list_remove(&t->all);
     t->vm->task_count--;
+    t->vm->collectable_count -= t->collectable;
     cs_free(t);
 }
 
@@ -257,7 +260,10 @@ struct cs_task *cs_task_can_wait(lua_State *L, const char *what)
 {
     struct cs_vm *vm = cs_vm_of(L);
     if (!vm->current) {
-        luaL_error(L, "%s would have to wait here, in a finalizer: not possible", what);
+        luaL_error(L,
+                   "%s would have to wait here, in a finalizer or a coroutine that is being "
+                   "closed: not possible",
+                   what);
     }
     if (!lua_isyieldable(L) || vm->no_wait) {
         luaL_error(L,
@@ -368,11 +374,19 @@ static void finish(struct cs_task *t, int err)
     destroy(t);
 }
 
+static void what_about(const struct cs_task *t, char *buf, size_t size)
+{
+    *buf = 0;
+    if (t->hooks && t->hooks->about) {
+        t->hooks->about(t, buf, size);
+    }
+}
+
 /* Pushes onto the main state what went wrong, with a traceback. */
 static void describe(struct cs_task *t)
 {
     lua_State *L = t->vm->L;
-    char place[128];
+    char place[128], about[128];
     lua_pushcfunction(L, describe_error);
     lua_pushlightuserdata(L, t->co);
     lua_State *before = cs_budget_enter(L, t->vm->cpu_budget_ms); /* __tostring is a script's */
@@ -384,8 +398,9 @@ static void describe(struct cs_task *t)
     /* No memory for a traceback; the message itself needs none. */
     lua_pop(L, 1);
     bool text = lua_type(t->co, -1) == LUA_TSTRING;
-    cs_log(CS_LOG_ERROR, "script error service=%s generation=%u: %s: %s", t->name,
-           t->vm->generation, cs_task_place(t, place, sizeof(place)),
+    what_about(t, about, sizeof(about));
+    cs_log(CS_LOG_ERROR, "script error service=%s generation=%u%s: %s: %s", t->name,
+           t->vm->generation, about, cs_task_place(t, place, sizeof(place)),
            text ? lua_tostring(t->co, -1) : "not enough memory to say what");
     lua_pushnil(L);
 }
@@ -401,8 +416,10 @@ static void fail(struct cs_task *t)
     if (vm->state == CS_VM_LOADING && t->kind == CS_TASK_STARTUP) {
         vm->load_error = text;
     } else if (text) {
-        cs_log_limited(limit_of(text), CS_LOG_ERROR, "script error service=%s generation=%u: %s",
-                       t->name, vm->generation, text);
+        char about[128];
+        what_about(t, about, sizeof(about));
+        cs_log_limited(limit_of(text), CS_LOG_ERROR, "script error service=%s generation=%u%s: %s",
+                       t->name, vm->generation, about, text);
     }
     finish(t, CS_ESCRIPT);
     vm->load_error = NULL;
@@ -455,6 +472,22 @@ static void run(struct cs_task *t, lua_State *from, int nargs)
     }
 }
 
+/* A finalizer runs with the collector stopped and out of the CPU budget's reach: not the place to
+ * run a coroutine. (Without a current task the collector runs by itself.) */
+static bool in_finalizer(lua_State *L)
+{
+    lua_Debug ar;
+    if (lua_isyieldable(L) || !cs_vm_of(L)->current) {
+        return !cs_vm_of(L)->current;
+    }
+    for (int level = 0; lua_getstack(L, level, &ar) && lua_getinfo(L, "n", &ar); level++) {
+        if (ar.name && strcmp(ar.name, "__gc") == 0 && strcmp(ar.namewhat, "metamethod") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void cs_task_run_now(lua_State *L, struct cs_task *t, int nargs)
 {
     if (t->state == CS_TASK_PARKED) {
@@ -466,7 +499,7 @@ void cs_task_run_now(lua_State *L, struct cs_task *t, int nargs)
         drop_timeout(t);
     }
     t->args = nargs;
-    if (t->vm->depth >= DEPTH_MAX) {
+    if (t->vm->depth >= DEPTH_MAX || in_finalizer(L)) {
         queue(t);
         return;
     }

@@ -52,6 +52,9 @@ struct cs_task_hooks {
      * takes them off. The task is then PARKED until cs_task_wake. NULL: such a yield is an error.
      */
     void (*yielded)(struct cs_task *t);
+    /* What an error of the task is about, for the log: " peer=192.0.2.1:80". buf: 128 bytes. NULL:
+     * nothing more to say. */
+    void (*about)(const struct cs_task *t, char *buf, size_t size);
 };
 
 struct cs_task {
@@ -90,8 +93,8 @@ CS_RAISES struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind, s
 void cs_task_start(struct cs_task *t);
 
 /* Runs a READY (not queued) or PARKED task at once, inside the caller's resume: only for
- * ba.socket.event, sock:event and enable. nargs values are on top of t->co. More than 32 deep it is
- * queued instead. Errors of the task are its own. */
+ * ba.socket.event, sock:event and enable. nargs values are on top of t->co. More than 32 deep, or
+ * in a finalizer, it is queued instead. Errors of the task are its own. */
 void cs_task_run_now(lua_State *L, struct cs_task *t, int nargs);
 
 /* ---- waiting ---- */

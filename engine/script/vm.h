@@ -62,6 +62,7 @@ struct cs_vm {
     unsigned depth;               /* nesting of cs_task_run_now */
     unsigned no_wait;             /* coroutines resumed from where Lua cannot yield */
     unsigned task_count, socket_count, listen_count, relay_count, timer_count;
+    unsigned collectable_count; /* tasks in disable(), which may be garbage */
     uint64_t errors, overruns,
         collected;              /* script errors, CPU overruns, sockets closed by collection */
     int live_table, weak_table; /* registry references: see task.c */
@@ -85,6 +86,10 @@ void cs_vm_destroy(struct cs_vm *vm);
 
 /* One full collection. */
 void cs_vm_collect(struct cs_vm *vm);
+
+/* A part of a collection, bounded: for a VM that is never quiet. Does nothing unless there are
+ * tasks that may be garbage. Called once a second it comes round within seconds. */
+void cs_vm_collect_some(struct cs_vm *vm);
 
 /* Raises when the VM is being closed. */
 CS_RAISES void cs_vm_check_open(lua_State *L);

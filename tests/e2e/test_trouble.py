@@ -45,7 +45,9 @@ local function endless()
    return what .. " " .. also
 end
 
-local commands = {fail = fail, spin = spin, eat = eat, swallow = swallow, hoard = hoard}
+local function abandon(s) s:disable() end -- nobody holds s
+
+local commands = {fail = fail, spin = spin, eat = eat, swallow = swallow, hoard = hoard, abandon = abandon}
 
 local function serve(s)
    while true do
@@ -107,8 +109,20 @@ class TroubleTest(harness.Case):
         self.assert_echo(self.port)
         found = self.daemon.wait_log(r"^.*on purpose.*")
         self.assertRegex(found.group(0), r"traceback", "no traceback")
+        self.assertRegex(found.group(0), r" peer=127\.0\.0\.1:\d+:", "which connection")
         self.assertRegex(found.group(0), rf"trouble\.lua:{line_of('if command then command(s) end')}",
                          "the caller is not in the traceback")
+
+    def test_abandoned_connection(self):
+        """Closed within seconds, and counted."""
+        self.start()
+        self.assertEqual(self.status()["counters"]["sockets_collected"], 0)
+        begun = time.monotonic()
+        self.order(b"abandon")
+        self.assertLess(time.monotonic() - begun, 5 * harness.SLOW)
+        self.assertEqual(self.status()["counters"]["sockets_collected"], 1)
+        self.assertIn("1 abandoned sockets", self.control("status").stdout)
+        self.assert_neighbour()
 
     def test_a_thousand_script_errors(self):
         self.start()

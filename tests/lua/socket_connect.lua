@@ -12,6 +12,16 @@ check.both("refused", function()
   end)
 end)
 
+check.both("a connect that fails at once suspends too", function()
+  local got
+  ba.socket.event(function()
+    got = table.pack(ba.socket.connect("127.0.0.1", 80, {intf = "no such interface"}))
+  end)
+  eq(got, nil)
+  wait(function() return got end)
+  results({nil, "bind", "ENODEV"}, table.unpack(got, 1, got.n))
+end)
+
 check.job("a name that does not resolve", function()
   results({nil, "cannotresolve"}, ba.socket.connect("no such host", 80))
   check.in_cosocket(function()

@@ -151,6 +151,21 @@ check.job("finalizers may close and enable", function()
   b:close()
 end)
 
+check.job("what a finalizer enables or starts runs after it", function()
+  local order, done = {}, false
+  local s = ba.socket.event(function(s) s:disable() order[#order + 1] = "enabled" s:disable() end)
+  setmetatable({}, {__gc = function()
+    s:enable()
+    ba.socket.event(function() order[#order + 1] = "started" end)
+    order[#order + 1] = "finalizer ends"
+    done = true
+  end})
+  wait(function() collect() return done end)
+  wait(function() return #order == 3 end)
+  eq(order[1], "finalizer ends")
+  s:close()
+end)
+
 check.job("calls that wait are refused in a finalizer", function()
   local ok1, err1, done
   local a, b = check.pair()
@@ -176,6 +191,27 @@ check.job("an idle process collects by itself", function()
   local start = ba.clock()
   while not closed and ba.clock() - start < 10000 do ba.sleep(2500) end
   ok(closed, "the abandoned connection stayed open")
+  listener:close()
+end)
+
+check.job("so does one that is never quiet", function()
+  local closed
+  local ballast = {} -- a collection of its own accord would take long to come
+  for i = 1, 100000 do ballast[i] = {} end
+  collect()
+  local listener, port = check.listen(function(s) s:disable() end)
+  ba.socket.event(function(s)
+    ok(ba.socket.connect("127.0.0.1", port))
+    closed = table.pack(s:read())
+  end)
+  local ticks = 0
+  local timer = ba.timer(function() ticks = ticks + 1 return true end)
+  timer:set(200)
+  local start = ba.clock()
+  while not closed and ba.clock() - start < 10000 do ba.sleep(300) end
+  timer:cancel()
+  ok(closed, "the abandoned connection stayed open")
+  ok(#ballast > 0)
   listener:close()
 end)
 
