@@ -367,3 +367,33 @@ bool cs_addr_equal(const struct cs_addr *a, const struct cs_addr *b)
         return true;
     }
 }
+
+void cs_addr_pack(struct cs_addr_packed *out, const struct cs_addr *a)
+{
+    *out = (struct cs_addr_packed){0};
+    if (cs_addr_family(a) == AF_INET) {
+        memcpy(out->ip, &a->v4.sin_addr, sizeof(a->v4.sin_addr));
+        out->port = a->v4.sin_port;
+        out->family = AF_INET;
+    } else if (cs_addr_family(a) == AF_INET6) {
+        memcpy(out->ip, &a->v6.sin6_addr, sizeof(out->ip));
+        out->port = a->v6.sin6_port;
+        out->family = AF_INET6;
+        out->scope = a->v6.sin6_scope_id;
+    }
+}
+
+bool cs_addr_unpack(struct cs_addr *out, const struct cs_addr_packed *p)
+{
+    if (p->family == AF_INET) {
+        out->v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = p->port};
+        memcpy(&out->v4.sin_addr, p->ip, sizeof(out->v4.sin_addr));
+        out->len = sizeof(out->v4);
+    } else if (p->family == AF_INET6) {
+        out->v6 = (struct sockaddr_in6){
+            .sin6_family = AF_INET6, .sin6_port = p->port, .sin6_scope_id = p->scope};
+        memcpy(&out->v6.sin6_addr, p->ip, sizeof(out->v6.sin6_addr));
+        out->len = sizeof(out->v6);
+    }
+    return p->family != 0;
+}

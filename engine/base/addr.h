@@ -49,4 +49,19 @@ const char *cs_addr_text(const struct cs_addr *a, char *buf);
 
 bool cs_addr_equal(const struct cs_addr *a, const struct cs_addr *b);
 
+/* An IP address and port without what is always zero in a sockaddr: for those kept by the hundred
+ * thousand. */
+struct cs_addr_packed {
+    uint8_t ip[16];
+    in_port_t port;     /* network byte order */
+    sa_family_t family; /* 0: none */
+    uint32_t scope;     /* of a link-local address */
+};
+
+/* A Unix address packs to none. */
+void cs_addr_pack(struct cs_addr_packed *out, const struct cs_addr *a);
+
+/* False when there is none. */
+bool cs_addr_unpack(struct cs_addr *out, const struct cs_addr_packed *p);
+
 #endif

@@ -5,6 +5,7 @@
 #include "net/conn.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -17,6 +18,9 @@ enum state { CONNECTING, OPEN, FLUSHING, DRAINING, STOPPING, CLOSED };
 
 #define DISCARD_MAX (256 * 1024) /* bytes a closing connection reads to throw away */
 /* So many full reads in a row move a connection to the large buffers, so many others back. */
+/* So many bytes of small offers of one turn are joined. */
+#define OFFER_MIN 4096
+#define NOT_SENT_MAX 16384 /* bytes */
 #define BULK_AFTER 2
 #define SMALL_AFTER 4
 
@@ -46,13 +50,10 @@ struct cs_conn {
     struct cs_conn *dirty_next;
     struct cs_list node; /* in net->starved or net->buried */
     struct cs_origin *origin;
-    uint8_t peer_ip[16]; /* with the next two: a sockaddr without what is always zero */
-    in_port_t peer_port;
-    sa_family_t peer_family; /* 0: unknown */
-    uint32_t start_s;        /* seconds of the loop's clock */
-    uint32_t peer_scope;     /* of a link-local address */
-    int16_t why;             /* reason given to close: a code of err.h */
-    int16_t found;           /* an error that offer met; told from the write phase */
+    struct cs_addr_packed peer;
+    uint32_t start_s; /* seconds of the loop's clock */
+    int16_t why;      /* reason given to close: a code of err.h */
+    int16_t found;    /* an error that offer met; told from the write phase */
     enum state state : 3;
     unsigned streak : 3; /* reads in a row that speak for the other buffer group */
     bool want : 1;       /* resumed */
@@ -61,7 +62,9 @@ struct cs_conn {
     bool full : 1;                         /* output passed the high mark: on_room is owed */
     bool shut : 1; /* the write side is to be ended when the output is sent */
     bool shut_done : 1;
-    bool reset : 1; /* close with RST */
+    bool reset : 1;   /* close with RST */
+    bool offered : 1; /* TCP has taken all that was offered this turn */
+    bool lean : 1;    /* keep_little_unsent has been */
 };
 
 static const struct cs_stream_ops conn_ops;
@@ -131,34 +134,10 @@ int cs_conn_sockname(struct cs_conn *c, struct cs_addr *out)
 
 int cs_conn_peername(const struct cs_conn *c, struct cs_addr *out)
 {
-    if (c->peer_family == AF_INET) {
-        out->v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = c->peer_port};
-        memcpy(&out->v4.sin_addr, c->peer_ip, sizeof(out->v4.sin_addr));
-        out->len = sizeof(out->v4);
-        return 0;
-    }
-    if (c->peer_family == AF_INET6) {
-        out->v6 = (struct sockaddr_in6){
-            .sin6_family = AF_INET6, .sin6_port = c->peer_port, .sin6_scope_id = c->peer_scope};
-        memcpy(&out->v6.sin6_addr, c->peer_ip, sizeof(out->v6.sin6_addr));
-        out->len = sizeof(out->v6);
+    if (cs_addr_unpack(out, &c->peer)) {
         return 0;
     }
     return c->state == OPEN ? cs_ring_name(c->net->ring, c->fd, true, out) : CS_ECLOSED;
-}
-
-static void remember_peer(struct cs_conn *c, const struct cs_addr *peer)
-{
-    if (peer && cs_addr_family(peer) == AF_INET) {
-        memcpy(c->peer_ip, &peer->v4.sin_addr, sizeof(peer->v4.sin_addr));
-        c->peer_port = peer->v4.sin_port;
-        c->peer_family = AF_INET;
-    } else if (peer && cs_addr_family(peer) == AF_INET6) {
-        memcpy(c->peer_ip, &peer->v6.sin6_addr, sizeof(c->peer_ip));
-        c->peer_port = peer->v6.sin6_port;
-        c->peer_family = AF_INET6;
-        c->peer_scope = peer->v6.sin6_scope_id;
-    }
 }
 
 /* ---- deadlines ---- */
@@ -486,6 +465,17 @@ static int conn_write(struct cs_stream *s, struct cs_chain *data)
     return 0;
 }
 
+/* Who offers wants to hear soon that the peer does not keep up, not after megabytes. */
+static void keep_little_unsent(struct cs_conn *c)
+{
+    static const int bytes = NOT_SENT_MAX;
+    if (!c->lean) {
+        c->lean = true;
+        int err = cs_conn_setsockopt(c, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
+        (void)err; /* Unix sockets have none, and need none */
+    }
+}
+
 /* In one send with the output before it. What is left of that, who waits for room, and an error are
  * the write phase's: no event from inside a call. */
 static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
@@ -497,6 +487,12 @@ static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
         return taken;
     }
     mark_dirty(c);
+    if (c->offered && c->out.len + len <= OFFER_MIN) {
+        taken = cs_chain_append(&c->out, data, len);
+        return taken < 0 ? taken : (ssize_t)len;
+    }
+    keep_little_unsent(c);
+    c->offered = false;
     for (;;) {
         unsigned n = cs_chain_iov(&c->out, iov, CS_RING_IOV_MAX - 1);
         bool last = n < CS_RING_IOV_MAX - 1;
@@ -512,6 +508,7 @@ static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
         ssize_t before = CS_MIN(taken, (ssize_t)c->out.len);
         cs_chain_drop(&c->out, (size_t)before);
         if (last) {
+            c->offered = taken - before == (ssize_t)len;
             return taken - before;
         }
     }
@@ -527,7 +524,7 @@ static size_t conn_room(const struct cs_stream *s)
 static size_t conn_queued(const struct cs_stream *s)
 {
     const struct cs_conn *c = of(s);
-    return c->state == CONNECTING ? 0 : c->out.len;
+    return c->state == CONNECTING || c->offered ? 0 : c->out.len;
 }
 
 static void end_write_side(struct cs_conn *c)
@@ -598,6 +595,7 @@ static void conn_shutdown(struct cs_stream *s)
 
 static void write_some(struct cs_conn *c)
 {
+    c->offered = false;
     if (c->state != OPEN && c->state != FLUSHING) {
         return;
     }
@@ -669,7 +667,7 @@ static void log_end(const struct cs_conn *c)
     if (!c->net->config.log_connections || !cs_log_enabled(CS_LOG_INFO)) {
         return;
     }
-    if (c->peer_family != 0 && cs_conn_peername(c, &peer) == 0) {
+    if (cs_addr_unpack(&peer, &c->peer)) {
         cs_addr_text(&peer, text);
     }
     cs_log(CS_LOG_INFO,
@@ -854,7 +852,9 @@ struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr 
     }
     c->fd = fd;
     cs_op_init(&c->ctl, watch_done);
-    remember_peer(c, peer);
+    if (peer) {
+        cs_addr_pack(&c->peer, peer);
+    }
     if (origin) {
         c->origin = origin;
         origin->refs++;
@@ -891,7 +891,7 @@ struct cs_conn *cs_conn_dial(struct cs_net *n, const struct cs_addr *remote,
     }
     cs_op_init(&c->ctl, connect_done);
     c->dialling = (struct dialling){connected, user};
-    remember_peer(c, remote);
+    cs_addr_pack(&c->peer, remote);
     cs_ring_connect(n->ring, &c->ctl, &c->fd, remote, local);
     return c;
 }

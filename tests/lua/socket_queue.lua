@@ -24,6 +24,7 @@ end
 local function fill(sock, block)
   local n = 0
   while true do
+    ba.sleep(0) -- small texts of one slice are offered to TCP together
     local sent, queued = sock:write(block)
     if not sent then return sent, queued, n end
     n = n + #block

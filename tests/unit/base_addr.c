@@ -312,6 +312,24 @@ static void test_equal(void **state)
     }
 }
 
+static void test_pack(void **state)
+{
+    static const char *const all[] = {"1.2.3.4", "::1", "fe80::1%1"};
+    struct cs_addr_packed packed;
+    struct cs_addr a, b;
+
+    (void)state;
+    for (size_t i = 0; i < CS_ARRAY_LEN(all); i++) {
+        assert_int_equal(cs_addr_parse(&a, all[i], 8080), 0);
+        cs_addr_pack(&packed, &a);
+        assert_true(cs_addr_unpack(&b, &packed));
+        assert_true(cs_addr_equal(&a, &b));
+    }
+    assert_int_equal(cs_addr_parse(&a, "unix:/a", 0), 0);
+    cs_addr_pack(&packed, &a);
+    assert_false(cs_addr_unpack(&b, &packed));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,7 +338,7 @@ int main(void)
         cmocka_unit_test(test_split),      cmocka_unit_test(test_split_host_size),
         cmocka_unit_test(test_any),        cmocka_unit_test(test_mapped),
         cmocka_unit_test(test_none),       cmocka_unit_test(test_unix_kernel),
-        cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_equal),      cmocka_unit_test(test_pack),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
