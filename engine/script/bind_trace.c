@@ -80,7 +80,11 @@ static enum cs_log_level CS_RAISES check_priority(lua_State *L, int arg)
 
     if (lua_type(L, arg) == LUA_TNUMBER) {
         priority = cs_check_number(L, arg);
-        luaL_argcheck(L, priority >= 0 && priority <= 7, arg, "priority must be 0 to 7");
+        luaL_argcheck(L, priority >= 0, arg, "priority must not be negative");
+        if (priority == 0) {
+            return TRACE_LEVEL; /* scripts mean "always", as trace does, not "emergency" */
+        }
+        priority = CS_MIN(priority, CS_LOG_DEBUG); /* they use 8, 10 and 21 too */
     } else {
         priority = values[luaL_checkoption(L, arg, NULL, names)];
     }

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "ring/loop.h"
+#include "script/bind_errh.h"
 
 #define DEPTH_MAX 32
 
@@ -420,6 +421,7 @@ static void fail(struct cs_task *t)
         what_about(t, about, sizeof(about));
         cs_log_limited(limit_of(text), CS_LOG_ERROR, "script error service=%s generation=%u%s: %s",
                        t->name, vm->generation, about, text);
+        cs_errh_report(t);
     }
     finish(t, CS_ESCRIPT);
     vm->load_error = NULL;

@@ -192,6 +192,8 @@ static void CS_RAISES open_api(lua_State *L)
     cs_bind_trace(L);
     cs_bind_cert(L);
     cs_bind_shark(L);
+    cs_bind_errh(L);
+    cs_bind_absent(L); /* last: it fills the gaps */
     lua_setglobal(L, "ba");
 }
 

@@ -1,0 +1,131 @@
+/*
+ * bind_absent - functions and modules of the documented API that are not part of cosockd: a call
+ * says so by name, instead of "attempt to call a nil value". docs/compatibility.md has the list.
+ *
+ * What published scripts look for before they use it (ba.tpm, ba.forkpty ...) is not here: it has
+ * to be nil.
+ */
+#include <string.h>
+
+#include "script/sock.h"
+#include "script/sockcompat.lua.h"
+
+static const char *const ba_functions[] = {
+    "aesdecode", "aesencode", "aeskey",   "deflate", "exec",  "hmac", "loadfile",
+    "parselsp",  "session",   "sessions", "sha1",    "users", NULL};
+static const char *const create_functions[] = {
+    "authenticator", "authorizer", "authuser", "dav",         "dir",    "domainresrdr", "jsonuser",
+    "luaio",         "redirector", "resrdr",   "tracelogger", "upload", "wfs",          NULL};
+static const char *const crypto_functions[] = {"PBKDF2",  "decrypt", "encrypt",   "keyparams",
+                                               "keysize", "sign",    "sigparams", "symmetric",
+                                               "verify",  NULL};
+static const char *const socket_functions[] = {"http2sock", "req2sock", "sock2req", NULL};
+static const char *const ubjson_functions[] = {"decode", "encode", "parser", NULL};
+static const char *const modules[] = {"http",   "httpc",  "httpm",   "luasql.sqlite",
+                                      "luasql", "mime",   "mako",    "sqlutil",
+                                      "wfs",    "xmlrpc", "xparser", NULL};
+
+/* Upvalue: its name. */
+static int absent(lua_State *L)
+{
+    return luaL_error(L, "%s is not part of cosockd (see docs/compatibility.md)",
+                      lua_tostring(L, lua_upvalueindex(1)));
+}
+
+static void CS_RAISES push_absent(lua_State *L, const char *prefix, const char *name)
+{
+    lua_pushfstring(L, "%s%s", prefix, name);
+    lua_pushcclosure(L, absent, 1);
+}
+
+/* Into the table on top, where it has nothing of that name. */
+static void CS_RAISES fill(lua_State *L, const char *prefix, const char *const *names)
+{
+    for (; *names; names++) {
+        if (lua_getfield(L, -1, *names) == LUA_TNIL) {
+            push_absent(L, prefix, *names);
+            lua_setfield(L, -3, *names);
+        }
+        lua_pop(L, 1);
+    }
+}
+
+/* Into a table inside the one on top, made when it is not there. */
+static void CS_RAISES fill_inside(lua_State *L, const char *table, const char *prefix,
+                                  const char *const *names)
+{
+    luaL_getsubtable(L, -1, table);
+    fill(L, prefix, names);
+    lua_pop(L, 1);
+}
+
+/* No socket is a WebSocket yet. */
+static int sock_websocket(lua_State *L)
+{
+    luaL_checkudata(L, 1, CS_SOCK_TYPE);
+    lua_pushboolean(L, false);
+    return 1;
+}
+
+static int sock_ping(lua_State *L)
+{
+    luaL_checkudata(L, 1, CS_SOCK_TYPE);
+    return luaL_error(L, "ping on a socket that is not a WebSocket");
+}
+
+static void CS_RAISES add_sock_methods(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"websocket", sock_websocket}, {"ping", sock_ping}, {NULL, NULL}};
+
+    luaL_getmetatable(L, CS_SOCK_TYPE);
+    lua_getfield(L, -1, "__index");
+    luaL_setfuncs(L, methods, 0);
+    lua_pop(L, 2);
+}
+
+/* The last of package.searchers: comes when no file has been found. */
+static int search_module(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+
+    for (const char *const *m = modules; *m; m++) {
+        if (strcmp(name, *m) == 0) {
+            push_absent(L, "module ", name);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void CS_RAISES add_searcher(lua_State *L)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "searchers");
+    lua_pushcfunction(L, search_module);
+    lua_rawseti(L, -2, luaL_len(L, -2) + 1);
+    lua_pop(L, 2);
+}
+
+/* The global that a LuaSocket layer written for ba.socket expects. */
+static void CS_RAISES add_sockcompat(lua_State *L)
+{
+    if (luaL_loadbufferx(L, (const char *)cs_sockcompat_lua, sizeof(cs_sockcompat_lua),
+                         "=sockcompat", "t") != LUA_OK) {
+        lua_error(L);
+    }
+    lua_call(L, 0, 1);
+    lua_setglobal(L, "sockcompat");
+}
+
+void cs_bind_absent(lua_State *L)
+{
+    fill(L, "ba.", ba_functions);
+    fill_inside(L, "create", "ba.create.", create_functions);
+    fill_inside(L, "crypto", "ba.crypto.", crypto_functions);
+    fill_inside(L, "socket", "ba.socket.", socket_functions);
+    fill_inside(L, "ubjson", "ba.ubjson.", ubjson_functions);
+    add_sock_methods(L);
+    add_searcher(L);
+    add_sockcompat(L);
+}

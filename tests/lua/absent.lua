@@ -1,0 +1,77 @@
+-- What is not part of cosockd says so (docs/compatibility.md), and what scripts look for is nil.
+local check = require "check"
+local eq, ok, raises = check.eq, check.ok, check.raises
+
+check.job("functions", function()
+  for _, name in ipairs {"parselsp", "aesencode", "exec", "session", "create.dir", "create.authenticator",
+                         "create.wfs", "crypto.symmetric", "crypto.sign", "socket.req2sock", "ubjson.encode"} do
+    local f = ba
+    for part in name:gmatch "[^.]+" do f = f[part] end
+    eq(type(f), "function", name)
+    raises("^ba%." .. name:gsub("%.", "%%.") .. " is not part of cosockd %(see docs/compatibility.md%)$", f, 1, 2)
+  end
+end)
+
+check.job("modules", function()
+  for _, name in ipairs {"httpc", "http", "httpm", "luasql.sqlite"} do
+    raises("module " .. name .. " is not part of cosockd", require, name)
+    raises("module " .. name .. " is not part of cosockd", require, name)
+  end
+  raises("module 'nonsense' not found", require, "nonsense")
+  package.preload.httpc = function() return "somebody's own" end
+  eq(require "httpc", "somebody's own")
+  package.preload.httpc, package.loaded.httpc = nil, nil
+end)
+
+check.job("what scripts look for before they use it", function()
+  for _, name in ipairs {"tpm", "forkpty", "revcon", "serverport", "mallinfo", "tracker", "nonsense"} do
+    eq(ba[name], nil, name)
+  end
+  eq(mako, nil)
+  eq(xedge, nil)
+end)
+
+check.both("sockets are no WebSockets", function()
+  local sock, peer = check.pair()
+  eq(sock:websocket(), false)
+  raises("not a WebSocket", sock.ping, sock)
+  sock:close()
+  eq(sock:websocket(), false, "a closed one neither")
+  peer:close()
+end)
+
+check.job("sockcompat", function()
+  local finalized = 0
+  local try = sockcompat.newtry(function()
+    finalized = finalized + 1
+    error "ignored"
+  end)
+  eq(select("#", try(1, nil, 3)), 3)
+  local f = sockcompat.protect(function(...) return try(...) end)
+  check.results({1, 2}, f(1, 2))
+  check.results({nil, "closed"}, f(nil, "closed"))
+  check.results({nil, "x"}, f(false, "x", "partial"))
+  eq(finalized, 2)
+  raises("^other$", sockcompat.protect(function() error("other", 0) end))
+  local t = {}
+  local good, err = pcall(sockcompat.protect(function() error(t) end))
+  ok(not good and err == t)
+  check.results({nil, "late"}, sockcompat.protect(function()
+    ba.sleep(1)
+    sockcompat.try(nil, "late")
+  end)())
+  check.results({3, 4}, sockcompat.skip(2, 1, 2, 3, 4))
+  eq(select("#", sockcompat.skip(4, 1, 2, 3, 4)), 0)
+  eq(type(sockcompat._VERSION), "string")
+end)
+
+check.job("tracep takes any priority", function()
+  tracep(false, 0, "always")
+  tracep(8, "detail")
+  tracep(true, 21, nil, 1)
+  tracep("debug", "x")
+  raises("negative", tracep, -1, "x")
+  raises("invalid option", tracep, "loud", "x")
+end)
+
+check.run()
