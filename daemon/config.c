@@ -262,6 +262,9 @@ static int script_parts(struct csd_config *c, const char *source, const char *sc
         return -ENOMEM;
     }
     c->program.parts = c->parts;
+    if (!source && !script) {
+        c->parts[c->program.count++] = (struct cs_program_part){.name = "cosockd test"};
+    }
     if (source) {
         c->parts[c->program.count++] =
             (struct cs_program_part){.name = "(command line)", .source = source};
@@ -301,6 +304,7 @@ int csd_config_script(struct csd_config **out, const char *prefix, const char *s
     } else {
         c->prefix = prefix;
         c->program.script_mode = true;
+        c->program.testing = !source && !script;
         c->program.argv = argv;
         c->program.argc = argc;
     }

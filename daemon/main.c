@@ -76,7 +76,9 @@ static enum csd_exit run_script(const struct csd_options *o)
     struct csd_config *config;
     char why[512];
 
-    if (csd_config_script(&config, o->prefix, o->source, o->script, o->argv, o->argc) != 0) {
+    const char *script = o->mode == CSD_MODE_TEST ? NULL : o->script;
+
+    if (csd_config_script(&config, o->prefix, o->source, script, o->argv, o->argc) != 0) {
         return out_of_memory();
     }
     if (!csd_logging_open(&config->settings, why, sizeof(why))) {
@@ -104,6 +106,7 @@ static enum csd_exit dispatch(const struct csd_options *o)
     case CSD_MODE_RUN:
         return run_daemon(o);
     case CSD_MODE_SCRIPT:
+    case CSD_MODE_TEST:
         return run_script(o);
     case CSD_MODE_SIGNAL:
         return send_signal(o);

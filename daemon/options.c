@@ -31,6 +31,7 @@ void csd_options_help(FILE *out)
     (void)fputs(
         "usage: cosockd [-c FILE] [options]       run the daemon in the foreground\n"
         "       cosockd [-e LUA] script.lua [...] run one script, as lua would\n"
+        "       cosockd test [options] FILE...    run test files (cosockd test --help)\n"
         "\n"
         "  -c, --config FILE   configuration (default " CS_CONF_FILE ")\n"
         "  -p, --prefix DIR    look up relative names here first\n"
@@ -170,7 +171,13 @@ static bool finish(struct csd_options *o, int argc, char **argv, bool conf_given
     if (o->mode != CSD_MODE_RUN) {
         return true;
     }
-    if (o->script || o->source) {
+    if (o->script && strcmp(o->script, "test") == 0) {
+        o->mode = CSD_MODE_TEST;
+        if (conf_given || o->source || o->test || o->dump) {
+            (void)snprintf(why, size, "-c, -e, -t and -T do not go with test");
+            return false;
+        }
+    } else if (o->script || o->source) {
         o->mode = CSD_MODE_SCRIPT;
         if (conf_given) {
             (void)snprintf(why, size, "-c does not go with %s: a script runs without configuration",

@@ -11,6 +11,7 @@
 enum csd_mode {
     CSD_MODE_RUN,      /* the daemon */
     CSD_MODE_SCRIPT,   /* cosockd script.lua, cosockd -e */
+    CSD_MODE_TEST,     /* cosockd test */
     CSD_MODE_SIGNAL,   /* -s */
     CSD_MODE_HELP,     /* -h */
     CSD_MODE_VERSION,  /* -v */
@@ -24,7 +25,7 @@ struct csd_options {
     const char *prefix; /* NULL: none */
     const char *source; /* -e; NULL: none */
     const char *script; /* NULL: none */
-    char **argv;        /* the script's arguments */
+    char **argv;        /* the script's arguments, or those of `test` */
     int argc;
     const char *request; /* -s: a word of the control protocol */
     bool test, dump, quiet;

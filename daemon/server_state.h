@@ -69,7 +69,7 @@ struct csd_server {
 
 static inline bool csd_server_is_script(const struct csd_server *s)
 {
-    return s->options->mode == CSD_MODE_SCRIPT;
+    return s->config->program.script_mode;
 }
 
 /* ---- server_load.c ---- */

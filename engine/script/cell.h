@@ -44,6 +44,8 @@ struct cs_program {
     char **argv; /* script mode: the script's arguments (global `arg` and `...`); else NULL */
     int argc;
     bool script_mode; /* run as `lua` would: globals shared, os.exit allowed */
+    bool testing;     /* in script mode: the only part is the runner of test files (its text is not
+                         given), the arguments are its command line */
     bool check_only;  /* -t: compile and run the chunks' staging without binding anything */
 };
 

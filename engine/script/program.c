@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "script/bind_io.h"
+#include "script/bind_test.h"
 #include "script/task.h"
 
 struct loading {
@@ -71,10 +72,13 @@ static int CS_RAISES push_arguments(lua_State *L, const struct loading *load)
         return 1;
     }
     luaL_checkstack(L, p->argc + 2, "too many arguments");
+    if (p->testing) {
+        cs_test_push_engine(L);
+    }
     for (int i = 0; i < p->argc; i++) {
         lua_pushstring(L, p->argv[i]);
     }
-    return p->argc;
+    return p->argc + p->testing;
 }
 
 /* The global `arg`, as the lua command makes it. */
@@ -141,8 +145,12 @@ static void CS_RAISES set_environment(lua_State *L, const struct loading *load)
     lua_setupvalue(L, -2, 1); /* _ENV of a main chunk */
 }
 
-static int CS_RAISES load_chunk(lua_State *L, const struct cs_program_part *part)
+static int CS_RAISES load_chunk(lua_State *L, const struct loading *load)
 {
+    const struct cs_program_part *part = load->part;
+    if (load->program->testing) {
+        return cs_test_load_runner(L);
+    }
     if (!part->source) {
         return luaL_loadfilex(L, part->path, "t");
     }
@@ -181,7 +189,7 @@ static int start_part(lua_State *L)
         set_arg(L, load->program);
         cs_io_open_script_mode(L);
     }
-    if (load_chunk(L, load->part) != LUA_OK) {
+    if (load_chunk(L, load) != LUA_OK) {
         return lua_error(L);
     }
     if (!load->program->script_mode) {

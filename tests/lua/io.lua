@@ -263,9 +263,9 @@ check.both("loadfile and dofile", function()
   results({2}, dir:dofile("m.lua", env))
   eq(env.x, 2)
   put("global.lua", "return check_io_global")
-  check_io_global = "seen"
+  _G.check_io_global = "seen"
   eq(dir:dofile("global.lua"), "seen")
-  check_io_global = nil
+  _G.check_io_global = nil
   put("wrong.lua", "\n\nx = = 1")
   local none, err = dir:loadfile("wrong.lua")
   eq(none, nil)

@@ -2,11 +2,11 @@
 -- themselves over, are relayed, forgotten and collected. No result matters but that the daemon lives, that
 -- what must be delivered is, and that it all comes to an end.
 --
---   cosockd tests/lua/stress.lua [. [SEED]]
+--   SEED=N cosockd test tests/lua/stress.lua
 local check = require "check"
 local eq, ok, wait = check.eq, check.ok, check.wait
 
-local seed = tonumber(arg[2]) or os.time() * 1000 + ba.clock() % 1000
+local seed = tonumber(os.getenv "SEED") or os.time() * 1000 + ba.clock() % 1000
 math.randomseed(seed)
 print("# seed " .. seed)
 

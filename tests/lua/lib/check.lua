@@ -1,14 +1,11 @@
--- A test harness in one page. Tests run one after the other, each as a cosocket or as a job, each under a
--- deadline. A failure is one `not ok` line and exit status 1; when all pass, the program ends by itself
--- as soon as nothing is left, which is a test of its own.
+-- What the tests of this folder share, on top of `cosockd test`: a test as a cosocket or as a job, checks,
+-- servers on free ports.
 local check = {}
 
 local DEADLINE = 15000 -- ms, for one test; a sanitizer build is slow
 
-local tests, failures, current = {}, 0, nil
-
-function check.cosocket(name, f) tests[#tests + 1] = {name = name .. " (cosocket)", f = f, kind = "cosocket"} end
-function check.job(name, f) tests[#tests + 1] = {name = name .. " (job)", f = f, kind = "job"} end
+function check.job(name, f) it(name .. " (job)", f, {timeout = DEADLINE}) end
+function check.cosocket(name, f) it(name .. " (cosocket)", f, {timeout = DEADLINE, cosocket = true}) end
 function check.both(name, f) check.cosocket(name, f) check.job(name, f) end
 
 local function show(value)
@@ -46,15 +43,13 @@ function check.results(expected, ...)
   end
 end
 
--- Waits until the condition holds; returns its value. The test's deadline bounds it.
+-- Waits until the condition holds; returns its value. The test's deadline bounds it. `what` is for the reader.
 function check.wait(condition, what)
-  current.waits = what
   local value = condition()
   while not value do
     ba.sleep(1)
     value = condition()
   end
-  current.waits = nil
   return value
 end
 
@@ -166,57 +161,7 @@ function check.dead_port()
   return port
 end
 
--- ---- running ----
-
-local function finish()
-  print(("1..%d"):format(#tests))
-  if failures > 0 then os.exit(1) end
-end
-
-local run_next
-
-local function over(test, ok, err)
-  test.watchdog:cancel()
-  if not ok then failures = failures + 1 end
-  local ms = ba.clock() - test.began
-  local slow = ms > 1000 and (" # %d ms"):format(ms) or ""
-  print((ok and "ok " or "not ok ") .. test.name .. slow .. (ok and "" or "\n# " .. tostring(err):gsub("\n", "\n# ")))
-  ba.thread.run(run_next)
-end
-
-local function expired()
-  print("not ok " .. current.name .. "\n# did not end in time" ..
-        (current.waits and ", waiting for " .. current.waits or ""))
-  os.exit(1)
-end
-
-local index = 0
-function run_next()
-  index = index + 1
-  local test = tests[index]
-  if not test then return finish() end
-  current, test.began = test, ba.clock()
-  test.watchdog = ba.timer(expired)
-  test.watchdog:set(DEADLINE, true)
-  local function body(...) over(test, xpcall(test.f, debug.traceback, ...)) end
-  if test.kind == "job" then
-    ba.thread.run(body)
-  else
-    ba.socket.event(body)
-  end
-end
-
--- Called last by each test file. arg: a pattern; only tests whose name has it run.
-function check.run()
-  local only = arg and arg[1]
-  if only then
-    local some = {}
-    for _, test in ipairs(tests) do
-      if test.name:find(only) then some[#some + 1] = test end
-    end
-    tests = some
-  end
-  ba.thread.run(run_next)
-end
+-- Called last by each test file, from the time when they ran by themselves.
+function check.run() end
 
 return check
