@@ -29,14 +29,14 @@ CS_MUST_CHECK int cs_date_seconds(int64_t *out, const struct cs_date *d);
 /* The date of seconds from CS_DATE_MIN to CS_DATE_MAX; nsec and offset are 0. */
 void cs_date_of(struct cs_date *out, int64_t seconds);
 
-#define CS_DATE_HTTP_SIZE 32
+#define CS_DATE_HTTP_SIZE 64
 /* "Thu, 01 Jan 1970 00:00:00 GMT". seconds as for cs_date_of. Returns buf. */
 const char *cs_date_http(int64_t seconds, char buf[CS_DATE_HTTP_SIZE]);
 
 /* Reads the three forms of HTTP, a date without "GMT" too. 0 or CS_EINVAL. */
 CS_MUST_CHECK int cs_date_parse_http(int64_t *out, const char *text);
 
-#define CS_DATE_ISO_SIZE 48
+#define CS_DATE_ISO_SIZE 112
 /* "1970-01-01T01:00:00.5+01:00" or "...Z"; no fraction when nsec is 0. Returns buf. */
 const char *cs_date_iso(const struct cs_date *d, char buf[CS_DATE_ISO_SIZE]);
 
