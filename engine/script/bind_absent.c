@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "script/sock.h"
-#include "script/sockcompat.lua.h"
 
 static const char *const ba_functions[] = {
     "aesdecode", "aesencode", "aeskey",   "deflate", "exec",  "hmac", "loadfile",
@@ -107,17 +106,6 @@ static void CS_RAISES add_searcher(lua_State *L)
     lua_pop(L, 2);
 }
 
-/* The global that a LuaSocket layer written for ba.socket expects. */
-static void CS_RAISES add_sockcompat(lua_State *L)
-{
-    if (luaL_loadbufferx(L, (const char *)cs_sockcompat_lua, sizeof(cs_sockcompat_lua),
-                         "=sockcompat", "t") != LUA_OK) {
-        lua_error(L);
-    }
-    lua_call(L, 0, 1);
-    lua_setglobal(L, "sockcompat");
-}
-
 void cs_bind_absent(lua_State *L)
 {
     fill(L, "ba.", ba_functions);
@@ -127,5 +115,4 @@ void cs_bind_absent(lua_State *L)
     fill_inside(L, "ubjson", "ba.ubjson.", ubjson_functions);
     add_sock_methods(L);
     add_searcher(L);
-    add_sockcompat(L);
 }

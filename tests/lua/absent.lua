@@ -40,31 +40,6 @@ check.both("sockets are no WebSockets", function()
   peer:close()
 end)
 
-check.job("sockcompat", function()
-  local finalized = 0
-  local try = sockcompat.newtry(function()
-    finalized = finalized + 1
-    error "ignored"
-  end)
-  eq(select("#", try(1, nil, 3)), 3)
-  local f = sockcompat.protect(function(...) return try(...) end)
-  check.results({1, 2}, f(1, 2))
-  check.results({nil, "closed"}, f(nil, "closed"))
-  check.results({nil, "x"}, f(false, "x", "partial"))
-  eq(finalized, 2)
-  raises("^other$", sockcompat.protect(function() error("other", 0) end))
-  local t = {}
-  local good, err = pcall(sockcompat.protect(function() error(t) end))
-  ok(not good and err == t)
-  check.results({nil, "late"}, sockcompat.protect(function()
-    ba.sleep(1)
-    sockcompat.try(nil, "late")
-  end)())
-  check.results({3, 4}, sockcompat.skip(2, 1, 2, 3, 4))
-  eq(select("#", sockcompat.skip(4, 1, 2, 3, 4)), 0)
-  eq(type(sockcompat._VERSION), "string")
-end)
-
 check.job("tracep takes any priority", function()
   tracep(false, 0, "always")
   tracep(8, "detail")
