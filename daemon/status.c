@@ -117,6 +117,7 @@ static void counters_json(struct csd_json *j, const struct cs_cell_status *c)
     csd_json_uint(j, "accept_lost", c->net.accept_lost);
     csd_json_uint(j, "bytes_in", c->net.bytes_in);
     csd_json_uint(j, "bytes_out", c->net.bytes_out);
+    csd_json_uint(j, "bytes_spliced", c->net.bytes_spliced);
     csd_json_uint(j, "datagrams_in", c->net.datagrams_in);
     csd_json_uint(j, "datagrams_out", c->net.datagrams_out);
     csd_json_uint(j, "datagrams_dropped", c->net.datagrams_dropped);

@@ -184,7 +184,7 @@ def function_name(lines, brace):
 
 
 def check_modules(files):
-    """A module of the engine has its header (x_part.c may use x.h) and its test.
+    """A module of the engine has its header and its test (x_part.c may use x.h and the test of x).
 
     The script room is tested through what it offers to Lua, by tests/lua, and needs no C test of its own.
     """
@@ -198,7 +198,8 @@ def check_modules(files):
         headers = [f"engine/{room}/{'_'.join(parts[:n])}.h" for n in range(len(parts), 0, -1)]
         if path not in HEADERLESS and not any(header in files for header in headers):
             breach(path, 1, "a module has a header of its own name")
-        tested = (f"tests/unit/{room}_{module}.c" in files or f'"{room}/{module}.h"' in tests
+        tested = (f"tests/unit/{room}_{module}.c" in files
+                  or any(f'"{header.removeprefix("engine/")}"' in tests for header in headers if header in files)
                   or room == "script" and any(p.startswith("tests/lua/") for p in files))
         if not tested and path not in UNTESTED:
             breach(path, 1, f"no test: neither tests/unit/{room}_{module}.c nor one that includes its header")

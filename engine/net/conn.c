@@ -2,75 +2,23 @@
  * conn - the bottom stream. Each section below is one concern: reading, writing, closing in three
  * steps, connecting, the loop's phases. State changes happen in set_state only.
  */
-#include "net/conn.h"
-
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/uio.h>
 
 #include "base/assert.h"
-#include "base/log.h"
 #include "base/mem.h"
-
-enum state { CONNECTING, OPEN, FLUSHING, DRAINING, STOPPING, CLOSED };
+#include "net/conn_impl.h"
 
 #define DISCARD_MAX (256 * 1024) /* bytes a closing connection reads to throw away */
 /* So many full reads in a row move a connection to the large buffers, so many others back. */
-/* So many bytes of small offers of one turn are joined. */
-#define OFFER_MIN 4096
-#define NOT_SENT_MAX 16384 /* bytes */
 #define BULK_AFTER 2
 #define SMALL_AFTER 4
-
-struct deadline {
-    struct cs_timer timer;
-    struct cs_conn *conn;
-};
-
-/* Who waits for the connect; only in state CONNECTING, when there is no output yet. */
-struct dialling {
-    cs_conn_connected_fn *connected;
-    void *user;
-};
-
-struct cs_conn {
-    struct cs_stream stream;
-    struct cs_net *net;
-    cs_fd fd;
-    uint32_t discarded; /* bytes thrown away while closing */
-    union {
-        struct cs_chain out; /* given to write, not yet taken by the kernel */
-        struct dialling dialling;
-    };
-    struct cs_op recv, send, ctl; /* ctl: connect, later poll for a hang-up */
-    uint64_t bytes_in, bytes_out;
-    struct deadline *deadline; /* of flushing and draining; made when needed */
-    struct cs_conn *dirty_next;
-    struct cs_list node; /* in net->starved or net->buried */
-    struct cs_origin *origin;
-    struct cs_addr_packed peer;
-    uint32_t start_s; /* seconds of the loop's clock */
-    int16_t why;      /* reason given to close: a code of err.h */
-    int16_t found;    /* an error that offer met; told from the write phase */
-    enum state state : 3;
-    unsigned streak : 3; /* reads in a row that speak for the other buffer group */
-    bool want : 1;       /* resumed */
-    bool bulk : 1;       /* reads into the large buffers */
-    bool dirty : 1, lent : 1, starved : 1; /* in that list of net */
-    bool full : 1;                         /* output passed the high mark: on_room is owed */
-    bool shut : 1; /* the write side is to be ended when the output is sent */
-    bool shut_done : 1;
-    bool reset : 1;   /* close with RST */
-    bool offered : 1; /* TCP has taken all that was offered this turn */
-    bool lean : 1;    /* keep_little_unsent has been */
-};
+#define OFFER_MIN 4096     /* bytes of small offers of one turn are joined up to here */
+#define NOT_SENT_MAX 16384 /* bytes */
 
 static const struct cs_stream_ops conn_ops;
-
-static const char *const state_names[] = {"connecting", "open",     "flushing",
-                                          "draining",   "stopping", "closed"};
 
 static void set_state(struct cs_conn *c, enum state to)
 {
@@ -99,45 +47,6 @@ struct cs_conn *cs_conn_of(struct cs_stream *bottom)
 static struct cs_conn *of(const struct cs_stream *s)
 {
     return cs_container_of(s, struct cs_conn, stream);
-}
-
-uint64_t cs_conn_bytes_in(const struct cs_conn *c)
-{
-    return c->bytes_in;
-}
-
-uint64_t cs_conn_bytes_out(const struct cs_conn *c)
-{
-    return c->bytes_out;
-}
-
-struct cs_origin *cs_conn_origin(const struct cs_conn *c)
-{
-    return c->origin;
-}
-
-const char *cs_conn_state_name(const struct cs_conn *c)
-{
-    return state_names[c->state];
-}
-
-int cs_conn_setsockopt(struct cs_conn *c, int level, int name, const void *value, socklen_t len)
-{
-    return c->state == OPEN ? cs_ring_setsockopt(c->net->ring, c->fd, level, name, value, len)
-                            : CS_ECLOSED;
-}
-
-int cs_conn_sockname(struct cs_conn *c, struct cs_addr *out)
-{
-    return c->state == OPEN ? cs_ring_name(c->net->ring, c->fd, false, out) : CS_ECLOSED;
-}
-
-int cs_conn_peername(const struct cs_conn *c, struct cs_addr *out)
-{
-    if (cs_addr_unpack(out, &c->peer)) {
-        return 0;
-    }
-    return c->state == OPEN ? cs_ring_name(c->net->ring, c->fd, true, out) : CS_ECLOSED;
 }
 
 /* ---- deadlines ---- */
@@ -238,14 +147,29 @@ static bool hungry(const struct cs_conn *c)
     return (c->state == FLUSHING || c->state == DRAINING) && c->discarded < DISCARD_MAX;
 }
 
-static void read_on(struct cs_conn *c)
+static void recv_done(struct cs_op *op, const struct cs_event *ev);
+static void readable(struct cs_op *op, const struct cs_event *ev);
+
+static void receive(struct cs_conn *c)
 {
-    if (!c->recv.armed && hungry(c)) {
-        cs_ring_recv(c->net->ring, &c->recv, c->fd, c->bulk ? CS_RING_BULK : CS_RING_SMALL);
+    c->recv.done = recv_done;
+    cs_ring_recv(c->net->ring, &c->recv, c->fd, c->bulk ? CS_RING_BULK : CS_RING_SMALL);
+}
+
+void cs_conn_read_on(struct cs_conn *c)
+{
+    if (c->recv.armed || !hungry(c)) {
+        return;
+    }
+    if (c->directs) { /* a receive on a non-blocking socket would not wait */
+        c->recv.done = readable;
+        cs_ring_poll(c->net->ring, &c->recv, c->fd, POLLIN);
+    } else {
+        receive(c);
     }
 }
 
-static void read_off(struct cs_conn *c)
+void cs_conn_read_off(struct cs_conn *c)
 {
     if (c->recv.armed && !c->recv.cancelling) {
         c->net->count.cancels++;
@@ -261,7 +185,7 @@ static void choose_group(struct cs_conn *c, size_t len, size_t full)
     if (c->streak >= (c->bulk ? SMALL_AFTER : BULK_AFTER)) {
         c->bulk = !c->bulk;
         c->streak = 0;
-        read_off(c); /* armed again, for the other group, by the final event */
+        cs_conn_read_off(c); /* armed again, for the other group, by the final event */
     }
 }
 
@@ -272,7 +196,7 @@ static void discard(struct cs_conn *c, size_t len)
     if (c->discarded < DISCARD_MAX) {
         return;
     }
-    read_off(c);
+    cs_conn_read_off(c);
     if (c->state == DRAINING) {
         c->reset = true;
         stop(c);
@@ -300,7 +224,7 @@ static void input(struct cs_conn *c, struct cs_slice *slice)
         c->stream.user_ops->on_input(c->stream.user, &c->stream);
     }
     if (c->state == OPEN && c->stream.in.len >= c->net->config.in_high) {
-        read_off(c);
+        cs_conn_read_off(c);
     }
 }
 
@@ -334,9 +258,24 @@ static void recv_done(struct cs_op *op, const struct cs_event *ev)
         broken(c, ev->res);
     }
     if (!ev->more) {
-        read_on(c);
+        cs_conn_read_on(c);
         join(c);
     }
+}
+
+static void readable(struct cs_op *op, const struct cs_event *ev)
+{
+    struct cs_conn *c = cs_container_of(op, struct cs_conn, recv);
+    if (c->direct && c->state == OPEN && c->want && ev->res > 0) {
+        if (c->stream.user_ops) {
+            c->stream.user_ops->on_input(c->stream.user, &c->stream);
+        }
+    } else if (ev->res > 0 && hungry(c)) {
+        receive(c);
+    } else {
+        cs_conn_read_on(c);
+    }
+    join(c);
 }
 
 static int conn_consume(struct cs_stream *s, size_t n, struct cs_chain *into)
@@ -351,7 +290,7 @@ static int conn_consume(struct cs_stream *s, size_t n, struct cs_chain *into)
         }
     }
     if (s->in.len < c->net->config.in_low) {
-        read_on(c);
+        cs_conn_read_on(c);
     }
     return 0;
 }
@@ -361,7 +300,7 @@ static void conn_pause(struct cs_stream *s)
     struct cs_conn *c = of(s);
     c->want = false;
     if (c->state == OPEN) {
-        read_off(c);
+        cs_conn_read_off(c);
     }
 }
 
@@ -371,7 +310,7 @@ static void conn_resume(struct cs_stream *s)
     c->want = true;
     if (c->state == OPEN) {
         cs_ring_cancel(c->net->ring, &c->ctl); /* a watch is no longer needed */
-        read_on(c);
+        cs_conn_read_on(c);
     }
 }
 
@@ -400,7 +339,7 @@ void cs_conn_watch(struct cs_conn *c)
 
 /* ---- writing ---- */
 
-static void mark_dirty(struct cs_conn *c)
+void cs_conn_mark_dirty(struct cs_conn *c)
 {
     if (!c->dirty) {
         c->dirty = true;
@@ -431,12 +370,6 @@ static void join_small(struct cs_chain *out, struct cs_chain *data)
     }
 }
 
-static void count_sent(struct cs_conn *c, size_t n)
-{
-    c->bytes_out += n;
-    c->net->count.bytes_out += n;
-}
-
 /* 0, or why nothing can be written. */
 static int writable(const struct cs_conn *c)
 {
@@ -461,7 +394,7 @@ static int conn_write(struct cs_stream *s, struct cs_chain *data)
     join_small(&c->out, data);
     cs_chain_move_all(&c->out, data);
     c->full = c->full || c->out.len >= c->net->config.out_high;
-    mark_dirty(c);
+    cs_conn_mark_dirty(c);
     return 0;
 }
 
@@ -486,7 +419,7 @@ static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
     if (taken < 0 || c->send.armed) { /* armed: TCP was full, and that send comes first */
         return taken;
     }
-    mark_dirty(c);
+    cs_conn_mark_dirty(c);
     if (c->offered && c->out.len + len <= OFFER_MIN) {
         taken = cs_chain_append(&c->out, data, len);
         return taken < 0 ? taken : (ssize_t)len;
@@ -504,7 +437,7 @@ static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
             c->found = (int16_t)taken;
             return taken;
         }
-        count_sent(c, (size_t)taken);
+        cs_conn_count_sent(c, (size_t)taken);
         ssize_t before = CS_MIN(taken, (ssize_t)c->out.len);
         cs_chain_drop(&c->out, (size_t)before);
         if (last) {
@@ -561,11 +494,23 @@ static void flushed(struct cs_conn *c)
     }
 }
 
+static void writable_now(struct cs_op *op, const struct cs_event *ev);
+
+static void wait_writable(struct cs_conn *c)
+{
+    c->send.done = writable_now;
+    cs_ring_poll(c->net->ring, &c->send, c->fd, POLLOUT);
+}
+
 static void send_done(struct cs_op *op, const struct cs_event *ev)
 {
     struct cs_conn *c = cs_container_of(op, struct cs_conn, send);
+    if (ev->res == -EAGAIN && c->state < STOPPING) { /* non-blocking, and TCP is full */
+        wait_writable(c);
+        return;
+    }
     if (ev->res > 0) {
-        count_sent(c, (unsigned)ev->res);
+        cs_conn_count_sent(c, (unsigned)ev->res);
         cs_chain_drop(&c->out, (size_t)ev->res);
         if (c->state == FLUSHING && c->deadline) {
             cs_timer_touch(&c->deadline->timer,
@@ -578,8 +523,24 @@ static void send_done(struct cs_op *op, const struct cs_event *ev)
         cs_chain_clear(&c->out);
     }
     if (c->state < DRAINING) {
-        mark_dirty(c);
+        cs_conn_mark_dirty(c);
         room_again(c);
+    }
+    join(c);
+}
+
+static void writable_now(struct cs_op *op, const struct cs_event *ev)
+{
+    struct cs_conn *c = cs_container_of(op, struct cs_conn, send);
+    op->done = send_done;
+    if (c->state < DRAINING) {
+        cs_conn_mark_dirty(c);
+    }
+    if (c->state == OPEN && c->wants_room && c->out.len == 0 && ev->res > 0) {
+        c->wants_room = false;
+        if (c->stream.user_ops) {
+            c->stream.user_ops->on_room(c->stream.user, &c->stream);
+        }
     }
     join(c);
 }
@@ -589,7 +550,7 @@ static void conn_shutdown(struct cs_stream *s)
     struct cs_conn *c = of(s);
     if (c->state == OPEN && !c->shut && s->err == 0) {
         c->shut = true;
-        mark_dirty(c); /* the write phase sees that there is nothing left to send */
+        cs_conn_mark_dirty(c); /* the write phase sees that there is nothing left to send */
     }
 }
 
@@ -608,6 +569,9 @@ static void write_some(struct cs_conn *c)
     room_again(c); /* offer may have made some */
     if (c->out.len == 0) {
         flushed(c);
+        if (c->wants_room && c->state == OPEN && !c->stream.err) {
+            wait_writable(c);
+        }
         return;
     }
     struct iovec iov[CS_RING_IOV_MAX];
@@ -652,32 +616,6 @@ static void stop(struct cs_conn *c)
     join(c);
 }
 
-static const char *reason(const struct cs_conn *c)
-{
-    if (c->why || c->stream.err) {
-        return cs_err_name(c->why ? c->why : c->stream.err);
-    }
-    return c->stream.eof ? "peer closed" : "closed";
-}
-
-static void log_end(const struct cs_conn *c)
-{
-    struct cs_addr peer;
-    char text[CS_ADDR_TEXT_MAX] = "-";
-    if (!c->net->config.log_connections || !cs_log_enabled(CS_LOG_INFO)) {
-        return;
-    }
-    if (cs_addr_unpack(&peer, &c->peer)) {
-        cs_addr_text(&peer, text);
-    }
-    cs_log(CS_LOG_INFO,
-           "connection closed service=%s peer=%s in=%llu out=%llu seconds=%llu "
-           "reason=\"%s\"",
-           c->origin->service, text, (unsigned long long)c->bytes_in,
-           (unsigned long long)c->bytes_out,
-           (unsigned long long)(cs_loop_now(c->net->loop) / 1000 - c->start_s), reason(c));
-}
-
 /* Steps 2 and 3: once no op is armed the descriptor is closed; the bury phase tells the user. */
 static void join(struct cs_conn *c)
 {
@@ -693,7 +631,7 @@ static void join(struct cs_conn *c)
     cs_chain_clear(&c->stream.in);
     c->net->count.closed++;
     if (c->origin) {
-        log_end(c);
+        cs_conn_log_end(c);
         c->origin->open--;
         cs_origin_unref(c->origin);
         c->origin = NULL;
@@ -710,13 +648,17 @@ static void close_open(struct cs_conn *c, enum cs_close_how how)
         return;
     }
     set_state(c, FLUSHING);
+    c->direct = false;
+    if (c->send.done == writable_now) {
+        cs_ring_cancel(c->net->ring, &c->send); /* only a wait for room */
+    }
     if (c->out.len == 0 && !c->send.armed && c->stream.eof) {
         stop(c);
     } else if (deadline_set(c, c->net->config.flush_ms) < 0) {
         stop(c);
     } else {
-        mark_dirty(c);
-        read_on(c);
+        cs_conn_mark_dirty(c);
+        cs_conn_read_on(c);
     }
 }
 
@@ -802,7 +744,7 @@ static void feed_starved(struct cs_net *n)
     while (free > 0 && (l = cs_list_first(&n->starved))) {
         struct cs_conn *c = cs_container_of(l, struct cs_conn, node);
         unstarve(c);
-        read_on(c);
+        cs_conn_read_on(c);
         free--;
     }
 }
@@ -874,7 +816,7 @@ static void connect_done(struct cs_op *op, const struct cs_event *ev)
             set_state(c, OPEN);
             cs_op_init(&c->ctl, watch_done);
             c->net->count.connected++;
-            read_on(c);
+            cs_conn_read_on(c);
         }
         d.connected(d.user, c, ev->res);
     }

@@ -55,6 +55,24 @@ struct cs_stream *cs_conn_stream(struct cs_conn *c);
 /* The conn of a bottom stream (cs_stream_bottom). */
 struct cs_conn *cs_conn_of(struct cs_stream *bottom);
 
+/* Takes the socket's input or output past the stream, e.g. by splice: a real descriptor of it,
+ * non-blocking, or -errno. May be taken once for each direction; give each back with
+ * cs_conn_direct_end. Only while OPEN. */
+CS_MUST_CHECK int cs_conn_direct(struct cs_conn *c);
+void cs_conn_direct_end(struct cs_conn *c, int fd);
+
+/* on: nothing is received any more. What already was still comes as input; from then on on_input
+ * with an empty `in` says that the descriptor can be read (or has ended): once, and again after
+ * each cs_conn_wait_input. off: back to receiving. */
+void cs_conn_read_direct(struct cs_conn *c, bool on);
+void cs_conn_wait_input(struct cs_conn *c);
+
+/* on_room, once, when everything written has been taken and the socket can be written. */
+void cs_conn_wait_writable(struct cs_conn *c);
+
+/* Counts bytes that went past the stream. */
+void cs_conn_count(struct cs_conn *c, size_t in, size_t out);
+
 /* Wakes the user with on_eof when the peer resets although nothing is being read (paused with
  * unread input). Called while paused; ends at the next resume. */
 void cs_conn_watch(struct cs_conn *c);

@@ -24,6 +24,7 @@ struct cs_net_counters {
     uint64_t accepted, connected, closed;
     uint64_t accept_lost; /* taken by the kernel but dropped for want of a descriptor */
     uint64_t bytes_in, bytes_out;
+    uint64_t bytes_spliced; /* of bytes_out: moved inside the kernel */
     uint64_t datagrams_in, datagrams_out;
     uint64_t datagrams_dropped; /* received, and nobody had room for them */
     uint64_t enobufs;           /* a receive found no buffer */

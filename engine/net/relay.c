@@ -4,12 +4,16 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "net/conn.h"
+#include "net/splice.h"
 
 #define LOOKS 4 /* for movement, within the time a relay may be still */
+/* KiB of full reads, hardly interrupted by others, after which a direction is bulk. */
+#define BULK_KIB 1024
 
 struct side {
     struct cs_stream *stream; /* NULL once closed */
     uint64_t bytes;           /* taken from it and given to the other */
+    struct cs_splice *splice; /* moves them while they are bulk */
 };
 
 struct cs_relay {
@@ -17,13 +21,14 @@ struct cs_relay {
     struct side side[2];
     struct cs_timer quiet; /* the next look */
     uint32_t idle_ms, linger_ms;
-    int err;        /* of the result */
-    int8_t first;   /* of the result: an enum cs_relay_side */
-    uint8_t still;  /* looks in a row that saw no movement */
-    bool ending;    /* both streams are being closed */
-    bool ended[2];  /* that side will send no more */
-    bool paused[2]; /* that side waits because the other is full */
-    uint32_t seen;  /* movement() at the last look */
+    int err;          /* of the result */
+    int8_t first;     /* of the result: an enum cs_relay_side */
+    uint8_t still;    /* looks in a row that saw no movement */
+    bool ending;      /* both streams are being closed */
+    bool ended[2];    /* that side will send no more */
+    bool paused[2];   /* that side waits because the other is full */
+    uint16_t bulk[2]; /* KiB of full reads lately */
+    uint32_t seen;    /* movement() at the last look */
     cs_relay_done_fn *done;
     void *user;
 };
@@ -40,6 +45,30 @@ static enum cs_relay_side side_of(const struct cs_relay *r, const struct cs_stre
 
 /* ---- the end ---- */
 
+static void drop_splices(struct cs_relay *r)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        if (r->side[i].splice) {
+            cs_splice_drop(r->side[i].splice);
+            r->side[i].splice = NULL;
+        }
+    }
+}
+
+/* Back to ordinary reading and writing; what is in the pipe is on its way afterwards. */
+static int unsplice(struct cs_relay *r, enum cs_relay_side who)
+{
+    struct cs_splice *s = r->side[who].splice;
+    if (!s) {
+        return 0;
+    }
+    r->side[who].splice = NULL;
+    r->bulk[who] = 0;
+    ssize_t n = cs_splice_end(s);
+    r->side[who].bytes += n > 0 ? (size_t)n : 0;
+    return n < 0 ? (int)n : 0;
+}
+
 static void end(struct cs_relay *r, enum cs_close_how how, int err)
 {
     if (r->ending) {
@@ -48,6 +77,10 @@ static void end(struct cs_relay *r, enum cs_close_how how, int err)
     r->ending = true;
     r->err = err;
     cs_timer_stop(cs_loop_wheel(r->net->loop), &r->quiet);
+    if (how == CS_CLOSE_GRACEFUL && (unsplice(r, CS_RELAY_A) < 0 || unsplice(r, CS_RELAY_B) < 0)) {
+        how = CS_CLOSE_ABORT; /* bytes are lost: the peers must see that */
+    }
+    drop_splices(r);
     for (unsigned i = 0; i < 2; i++) {
         cs_stream_close(r->side[i].stream, how, err);
     }
@@ -69,6 +102,12 @@ static void blame(struct cs_relay *r, enum cs_relay_side who)
     if (r->first == CS_RELAY_NOBODY) {
         r->first = (int8_t)who;
     }
+}
+
+static void broke(struct cs_relay *r, enum cs_relay_side who, int err)
+{
+    blame(r, who);
+    end(r, CS_CLOSE_ABORT, err);
 }
 
 /* ---- quiet times ---- */
@@ -148,8 +187,7 @@ static void pump(struct cs_relay *r, enum cs_relay_side who)
         err = cs_stream_write(to->stream, &data);
     }
     if (err < 0) {
-        blame(r, !who);
-        end(r, CS_CLOSE_ABORT, err);
+        broke(r, !who, err);
         return;
     }
     from->bytes += n;
@@ -158,19 +196,87 @@ static void pump(struct cs_relay *r, enum cs_relay_side who)
     }
 }
 
+/* ---- bulk ---- */
+
+static void splice_over(struct cs_relay *r, enum cs_relay_side who)
+{
+    int err = unsplice(r, who);
+    if (err < 0) {
+        broke(r, !who, err);
+    }
+}
+
+static void splice_idle(void *user, struct cs_splice *s)
+{
+    struct cs_relay *r = user;
+    splice_over(r, s == r->side[CS_RELAY_A].splice ? CS_RELAY_A : CS_RELAY_B);
+}
+
+/* Full reads in a row speak for bulk. Only the bottom streams have sockets to splice. */
+static void choose_splice(struct cs_relay *r, enum cs_relay_side who, size_t n)
+{
+    struct side *from = &r->side[who];
+    struct cs_stream *a = from->stream, *b = r->side[!who].stream;
+    if (n < r->net->small_size) {
+        r->bulk[who] /= 2; /* the rest of a message, or small messages: soon nothing is left */
+        return;
+    }
+    r->bulk[who] = (uint16_t)CS_MIN(r->bulk[who] + n / 1024, UINT16_MAX);
+    if (r->bulk[who] < BULK_KIB || from->splice || r->ending || a->ops->lower(a) ||
+        b->ops->lower(b)) {
+        return;
+    }
+    r->bulk[who] = 0; /* when it is not to be had, the next try is as much later */
+    from->splice = cs_splice_start(r->net, cs_conn_of(a), cs_conn_of(b), splice_idle, r);
+}
+
+static void splice_on(struct cs_relay *r, enum cs_relay_side who)
+{
+    struct cs_splice_result result;
+    enum cs_splice_state state = cs_splice_run(r->side[who].splice, &result);
+    r->side[who].bytes += result.moved;
+    switch (state) {
+    case CS_SPLICE_GOES_ON:
+        break;
+    case CS_SPLICE_OVER:
+        splice_over(r, who);
+        break;
+    case CS_SPLICE_FROM_BROKE:
+        broke(r, who, result.err);
+        break;
+    case CS_SPLICE_TO_BROKE:
+        broke(r, !who, result.err);
+        break;
+    }
+}
+
+/* ---- events ---- */
+
 static void on_input(void *user, struct cs_stream *s)
 {
     struct cs_relay *r = user;
-    pump(r, side_of(r, s));
+    enum cs_relay_side who = side_of(r, s);
+    size_t n = s->in.len;
+    if (n > 0) {
+        pump(r, who);
+        choose_splice(r, who, n);
+    } else if (r->side[who].splice && !r->ending) {
+        splice_on(r, who);
+    }
 }
 
 static void on_room(void *user, struct cs_stream *s)
 {
     struct cs_relay *r = user;
     enum cs_relay_side from = !side_of(r, s);
-    if (r->paused[from] && !r->ending) {
+    if (r->ending) {
+        return;
+    }
+    if (r->paused[from]) {
         r->paused[from] = false;
         cs_stream_resume(r->side[from].stream);
+    } else if (r->side[from].splice) {
+        splice_on(r, from);
     }
 }
 
@@ -204,6 +310,7 @@ static void on_eof(void *user, struct cs_stream *s, int err)
 static void on_closed(void *user, struct cs_stream *s)
 {
     struct cs_relay *r = user;
+    drop_splices(r);
     r->side[side_of(r, s)].stream = NULL;
     if (!r->side[0].stream && !r->side[1].stream) {
         finish(r);

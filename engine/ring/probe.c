@@ -36,6 +36,9 @@ unsigned cs_probe_features(struct io_uring *ring)
     if (p && io_uring_opcode_supported(p, CS_URING_OP_FIXED_FD_INSTALL) && !masked("direct")) {
         features |= CS_RING_DIRECT;
     }
+    if (!masked("splice")) {
+        features |= CS_RING_SPLICE;
+    }
     io_uring_free_probe(p);
     return features;
 }

@@ -7,6 +7,7 @@
 #include "ring/ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -762,6 +763,18 @@ void cs_ring_close(struct cs_ring *r, cs_fd fd, bool reset)
         r->plain_open--;
     }
     ignore(sqe);
+}
+
+int cs_ring_dup(struct cs_ring *r, cs_fd fd)
+{
+    if (!(r->features & CS_RING_SPLICE)) {
+        return -ENOSYS;
+    }
+    if (is_direct(fd)) {
+        return install(r, fd);
+    }
+    int real = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return real < 0 ? -errno : real;
 }
 
 int cs_ring_shutdown(struct cs_ring *r, cs_fd fd)

@@ -23,6 +23,7 @@ struct iovec;
 /* Features that were looked for. COSOCKD_WITHOUT=name,name switches them off for tests. */
 enum cs_ring_feature {
     CS_RING_DIRECT = 1 << 0, /* "direct": sockets live in the ring's table (Linux 6.8) */
+    CS_RING_SPLICE = 1 << 1, /* "splice": sockets can be spliced through a real descriptor */
 };
 
 struct cs_ring_config {
@@ -163,6 +164,10 @@ CS_MUST_CHECK int cs_ring_setsockopt(struct cs_ring *r, cs_fd fd, int level, int
  * it is full, or -errno. No send may be armed on fd: their order would be open. */
 CS_MUST_CHECK ssize_t cs_ring_send_now(struct cs_ring *r, cs_fd fd, const struct iovec *iov,
                                        unsigned n);
+
+/* A real descriptor for the same socket besides the ring's, the caller's to close; or -errno
+ * (-EMFILE, -ENOSYS without CS_RING_SPLICE). What fcntl sets on it holds for fd too. */
+CS_MUST_CHECK int cs_ring_dup(struct cs_ring *r, cs_fd fd);
 
 /* The socket's own address, or the peer's. 0 or -errno. */
 CS_MUST_CHECK int cs_ring_name(struct cs_ring *r, cs_fd fd, bool peer, struct cs_addr *out);

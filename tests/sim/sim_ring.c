@@ -357,6 +357,12 @@ ssize_t cs_ring_send_now(struct cs_ring *r, cs_fd fd, const struct iovec *iov, u
     return (ssize_t)done;
 }
 
+int cs_ring_dup(struct cs_ring *r, cs_fd fd)
+{
+    (void)sim_fd_sock(r, fd);
+    return -ENOSYS;
+}
+
 int cs_ring_shutdown(struct cs_ring *r, cs_fd fd)
 {
     struct sim_sock *s = sim_fd_sock(r, fd);

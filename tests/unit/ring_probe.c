@@ -36,8 +36,10 @@ static void test_masked(void **state)
                            "other,direct", "direct,other", ",,direct,,"};
     (void)state;
     for (unsigned i = 0; i < CS_ARRAY_LEN(lists); i++) {
-        assert_int_equal(features_without(lists[i]), 0);
+        assert_int_equal(features_without(lists[i]) & CS_RING_DIRECT, 0);
+        assert_true(features_without(lists[i]) & CS_RING_SPLICE);
     }
+    assert_int_equal(features_without("splice,direct"), 0);
 }
 
 /* Neither a part of a name nor a longer one. */

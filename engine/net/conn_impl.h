@@ -1,0 +1,78 @@
+/*
+ * conn_impl - what the files of conn share: its state. conn.c reads, writes and closes;
+ * conn_direct.c lends the socket out; conn_info.c answers questions and writes the line at the end.
+ */
+#ifndef CS_NET_CONN_IMPL_H
+#define CS_NET_CONN_IMPL_H
+
+#include "net/conn.h"
+
+enum state { CONNECTING, OPEN, FLUSHING, DRAINING, STOPPING, CLOSED };
+
+struct deadline {
+    struct cs_timer timer;
+    struct cs_conn *conn;
+};
+
+/* Who waits for the connect; only in state CONNECTING, when there is no output yet. */
+struct dialling {
+    cs_conn_connected_fn *connected;
+    void *user;
+};
+
+struct cs_conn {
+    struct cs_stream stream;
+    struct cs_net *net;
+    cs_fd fd;
+    uint32_t discarded; /* bytes thrown away while closing */
+    union {
+        struct cs_chain out; /* given to write, not yet taken by the kernel */
+        struct dialling dialling;
+    };
+    struct cs_op recv, send, ctl; /* ctl: connect, later poll for a hang-up */
+    uint64_t bytes_in, bytes_out;
+    struct deadline *deadline; /* of flushing and draining; made when needed */
+    struct cs_conn *dirty_next;
+    struct cs_list node; /* in net->starved or net->buried */
+    struct cs_origin *origin;
+    struct cs_addr_packed peer;
+    uint32_t start_s; /* seconds of the loop's clock */
+    int16_t why;      /* reason given to close: a code of err.h */
+    int16_t found;    /* an error that offer met; told from the write phase */
+    enum state state : 3;
+    unsigned streak : 3; /* reads in a row that speak for the other buffer group */
+    bool want : 1;       /* resumed */
+    bool bulk : 1;       /* reads into the large buffers */
+    bool dirty : 1, lent : 1, starved : 1; /* in that list of net */
+    bool full : 1;                         /* output passed the high mark: on_room is owed */
+    bool shut : 1; /* the write side is to be ended when the output is sent */
+    bool shut_done : 1;
+    bool reset : 1;       /* close with RST */
+    bool offered : 1;     /* TCP has taken all that was offered this turn */
+    bool lean : 1;        /* keep_little_unsent has been */
+    bool direct : 1;      /* its user reads the descriptor itself */
+    bool wants_room : 1;  /* on_room is owed once the socket can be written */
+    unsigned directs : 2; /* descriptors given out, which made the socket non-blocking */
+};
+
+/* ---- conn.c ---- */
+
+/* Reads the socket when it should be read and is not; stops reading it. */
+void cs_conn_read_on(struct cs_conn *c);
+void cs_conn_read_off(struct cs_conn *c);
+
+/* The write phase looks at it. */
+void cs_conn_mark_dirty(struct cs_conn *c);
+
+static inline void cs_conn_count_sent(struct cs_conn *c, size_t n)
+{
+    c->bytes_out += n;
+    c->net->count.bytes_out += n;
+}
+
+/* ---- conn_info.c ---- */
+
+/* The line at the end of an accepted connection. */
+void cs_conn_log_end(const struct cs_conn *c);
+
+#endif
