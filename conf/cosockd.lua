@@ -35,6 +35,8 @@
 
 ---- connections
 
+-- maxconn = 0                  -- accepted connections at a time; more wait in the backlog; 0: no limit
+-- limit_conn = 0               -- ... of one client address; more are closed; 0: no limit
 -- sockets_max = 0              -- 0: as many as the limit of open files allows (restart)
 -- write_buffer = "128k"        -- unsent bytes of a connection above which a writer waits (restart)
 -- read_ahead = "128k"          -- unread bytes of a connection above which it is not read (restart)
@@ -44,7 +46,8 @@
 ---- services
 --
 -- A service runs a script; its block is the script's argument (`local service = ...`). The script is
--- looked up beside this file, then in script_dir. Any key besides script is the script's own.
+-- looked up beside this file, then in script_dir. maxconn and limit_conn may stand in a service too, for it
+-- alone. Any other key is the script's own.
 --
 -- service "web" {
 --     script = "proxy.lua",

@@ -30,6 +30,7 @@ void csd_config_unref(struct csd_config *c)
         cs_free((char *)(uintptr_t)c->parts[i].path);
     }
     cs_free(c->parts);
+    cs_free(c->limits);
     csd_settings_free(&c->settings);
     cs_conf_free(&c->conf);
     cs_free(c->path);
@@ -167,13 +168,37 @@ static const char *script_of(const struct cs_conf_service *s, struct cs_errors *
     return NULL;
 }
 
+static struct cs_admit_limits limits_of(const struct csd_settings *s)
+{
+    return (struct cs_admit_limits){.max = (unsigned)s->maxconn,
+                                    .max_client = (unsigned)s->limit_conn};
+}
+
+static int read_limits(struct cs_admit_service *out, const struct cs_conf_service *s,
+                       struct cs_errors *errors)
+{
+    struct csd_settings own;
+    int err = csd_settings_read_service(&own, &s->args, errors);
+
+    *out = (struct cs_admit_service){.name = s->name, .limits = limits_of(&own)};
+    return err;
+}
+
+int csd_config_admit(const struct csd_config *c, struct cs_admit *a)
+{
+    const struct cs_admit_limits all = limits_of(&c->settings);
+
+    return cs_admit_configure(a, &all, c->limits, c->limits ? c->program.count : 0);
+}
+
 static int read_services(struct csd_config *c, const struct search *search,
                          struct cs_errors *errors)
 {
     const struct cs_conf *conf = &c->conf;
 
     c->parts = cs_zalloc(conf->service_count * sizeof(*c->parts));
-    if (!c->parts) {
+    c->limits = cs_zalloc(conf->service_count * sizeof(*c->limits));
+    if (!c->parts || !c->limits) {
         return -ENOMEM;
     }
     c->program.parts = c->parts;
@@ -183,6 +208,9 @@ static int read_services(struct csd_config *c, const struct search *search,
         char *path = NULL;
 
         check_name(conf, i, errors);
+        if (read_limits(&c->limits[i], s, errors) != 0) {
+            return -ENOMEM;
+        }
         if (script && find_script(search, script, &path) != 0) {
             return -ENOMEM;
         }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "daemon/settings.h"
+#include "net/admit.h"
 #include "script/cell.h"
 
 struct csd_config {
@@ -19,6 +20,7 @@ struct csd_config {
     struct csd_settings settings;
     struct cs_program_part *parts; /* one per service; their paths are owned */
     struct cs_program program;
+    struct cs_admit_service *limits; /* one per service, in the same order */
 };
 
 /* Reads and validates a file. prefix (may be NULL, must stay): where relative names are looked up
@@ -39,6 +41,9 @@ void csd_config_unref(struct csd_config *c);
 
 /* Effective settings and services as JSON. */
 void csd_config_json(const struct csd_config *c, FILE *out);
+
+/* Puts its limits of connections into effect. 0 or -ENOMEM. */
+CS_MUST_CHECK int csd_config_admit(const struct csd_config *c, struct cs_admit *a);
 
 /* What a cell is made from. Strings are those of c. */
 void csd_config_cell(const struct csd_config *c, struct cs_cell_config *out);

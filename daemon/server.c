@@ -334,6 +334,14 @@ static enum csd_exit start_workers(struct csd_server *s)
     int err;
 
     config.max = max_cells(s);
+    if (csd_inherit_sockets(&s->inherit) != 0) {
+        return failed(CSD_EXIT_FAILURE, "out of memory");
+    }
+    s->table = cs_listen_table_create(worker_count(s), s->inherit);
+    if (!s->table) {
+        return failed(CSD_EXIT_FAILURE, "out of memory");
+    }
+    config.table = s->table;
     csd_config_cell(s->config, &s->cell_config);
     err = csd_workers_start(&s->workers, &config, worker_count(s), csd_server_is_script(s), why,
                             sizeof(why));
@@ -376,6 +384,8 @@ static enum csd_exit set_up(struct csd_server *s)
 static void tear_down(struct csd_server *s)
 {
     csd_workers_destroy(s->workers);
+    cs_listen_table_destroy(s->table);
+    cs_inherit_destroy(s->inherit);
     csd_control_close(s->control);
     if (s->signal_fd >= 0) {
         (void)close(s->signal_fd);

@@ -155,6 +155,7 @@ static void start_loaded(struct csd_server *s)
 static void start_committed(struct csd_server *s)
 {
     s->phase = CSD_RUNNING;
+    cs_listen_table_settle(s->table);
     if (!csd_server_is_script(s)) {
         cs_log(CS_LOG_NOTICE, "started version=%s pid=%ld configuration=%s services=%zu",
                CS_VERSION, (long)getpid(), s->config->path, s->config->program.count);

@@ -40,6 +40,8 @@ struct csd_server {
     struct csd_config *config;  /* the last one accepted */
     struct cs_cell_config cell_config;
     struct csd_identity identity;
+    struct cs_inherit *inherit;
+    struct cs_listen_table *table;
     struct csd_workers *workers;
     struct csd_control *control; /* NULL: none */
     int signal_fd;

@@ -22,6 +22,7 @@ void csd_server_stop_now(struct csd_server *s, const char *reason)
     s->cut_reason = reason;
     s->deadline = cs_clock_ms() + STOP_HARD_MS;
     s->tick_ms = 0;
+    cs_listen_table_leave(s->table);
     csd_workers_send(s->workers, CSD_STOP);
 }
 
@@ -37,6 +38,7 @@ static void drain(struct csd_server *s, const char *by, uint64_t timeout)
            csd_format_duration(timeout, text, sizeof(text)));
     csd_notify_stopping("draining");
     csd_waiters_answer_reload(s, UINT_MAX, false, "the daemon is stopping\n");
+    cs_listen_table_leave(s->table);
     csd_workers_send(s->workers, CSD_DRAIN);
 }
 

@@ -149,6 +149,26 @@ static const struct csd_setting settings[] = {
      .max = 1 << 20,
      .zero = true,
      .help = "sockets at most; 0: as many as the limit of open files allows"},
+    {.name = "maxconn",
+     .kind = CSD_SETTING_COUNT,
+     .offset = AT(maxconn),
+     .fallback = "0",
+     .min = 1,
+     .max = 1 << 30,
+     .zero = true,
+     .live = true,
+     .service = true,
+     .help = "accepted connections at a time; more wait in the backlog; 0: no limit"},
+    {.name = "limit_conn",
+     .kind = CSD_SETTING_COUNT,
+     .offset = AT(limit_conn),
+     .fallback = "0",
+     .min = 1,
+     .max = 1 << 30,
+     .zero = true,
+     .live = true,
+     .service = true,
+     .help = "accepted connections of one client address at a time; more are closed; 0: no limit"},
 };
 
 static const struct {
@@ -502,6 +522,23 @@ int csd_settings_read(struct csd_settings *out, const struct cs_value *table, co
             unknown_key(m, errors);
         } else if (def && m->value.type != CS_VALUE_NIL) { /* nil: reported by the reader */
             err = read_value(out, def, &m->value, base, errors);
+        }
+    }
+    return err;
+}
+
+int csd_settings_read_service(struct csd_settings *out, const struct cs_value *block,
+                              struct cs_errors *errors)
+{
+    int err = 0;
+
+    *out = (struct csd_settings){0};
+    for (size_t i = 0; err == 0 && i < CS_ARRAY_LEN(settings); i++) {
+        const struct cs_value *v =
+            settings[i].service ? cs_value_get(block, settings[i].name) : NULL;
+
+        if (v && v->type != CS_VALUE_NIL) {
+            err = read_value(out, &settings[i], v, "", errors);
         }
     }
     return err;

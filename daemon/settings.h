@@ -27,6 +27,7 @@ struct csd_settings {
     uint64_t write_buffer, read_ahead;
     uint64_t flush_timeout, drain_timeout;
     uint64_t sockets_max;
+    uint64_t maxconn, limit_conn; /* 0: no limit */
 };
 
 enum csd_setting_kind {
@@ -49,8 +50,9 @@ struct csd_setting {
     const char *fallback; /* the default as one would write it; NULL: not set */
     uint64_t min, max;    /* of numbers; 0 is always allowed where it means "none" (zero) */
     bool zero;
-    bool never; /* of durations: "never" is allowed */
-    bool live;  /* a reload changes it; the others take a restart */
+    bool never;   /* of durations: "never" is allowed */
+    bool live;    /* a reload changes it; the others take a restart */
+    bool service; /* a service's block may have it too, for that service */
     const char *help;
 };
 
@@ -62,6 +64,11 @@ const struct csd_setting *csd_settings_table(size_t *count);
 CS_MUST_CHECK int csd_settings_read(struct csd_settings *out, const struct cs_value *table,
                                     const char *base, struct cs_errors *errors);
 void csd_settings_free(struct csd_settings *s);
+
+/* What a service's block says of those that it may have (`service`); the rest of out is zero.
+ * Nothing to free. 0 or -ENOMEM. */
+CS_MUST_CHECK int csd_settings_read_service(struct csd_settings *out, const struct cs_value *block,
+                                            struct cs_errors *errors);
 
 bool csd_setting_equal(const struct csd_setting *def, const struct csd_settings *a,
                        const struct csd_settings *b);

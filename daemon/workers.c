@@ -19,7 +19,6 @@ struct one {
 };
 
 struct csd_workers {
-    struct cs_listen_table *table;
     int answer_fd;
     unsigned generation; /* being loaded */
     int load_err;
@@ -177,7 +176,6 @@ void csd_workers_destroy(struct csd_workers *ws)
     for (unsigned i = 0; i < ws->count; i++) {
         csd_worker_destroy(ws->one[i].worker);
     }
-    cs_listen_table_destroy(ws->table);
     (void)close(ws->answer_fd);
     cs_free(ws->errors);
     cs_free(ws);
@@ -198,11 +196,6 @@ int csd_workers_start(struct csd_workers **out, const struct csd_cells_config *c
         err = -errno;
         cs_free(ws);
         return err;
-    }
-    ws->table = cs_listen_table_create(count);
-    own.table = ws->table;
-    if (!ws->table) {
-        err = -ENOMEM;
     }
     while (err == 0 && ws->count < count) {
         own.worker = ws->count;

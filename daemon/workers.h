@@ -11,7 +11,7 @@
 
 struct csd_workers;
 
-/* config: of each; its worker and table are filled in here. count: 1..CSD_WORKERS_MAX. script_mode:
+/* config: of each; its worker is filled in here. count: 1..CSD_WORKERS_MAX. script_mode:
  * with one worker only. 0, -errno, or CS_ENOTSUP; `why` then holds a sentence. Unless it is 0,
  * nothing is left running. */
 CS_MUST_CHECK int csd_workers_start(struct csd_workers **out, const struct csd_cells_config *config,

@@ -440,6 +440,18 @@ int cs_registry_bind(struct cs_registry *r, struct cs_bound **out, struct cs_net
     return 0;
 }
 
+int cs_registry_named(struct cs_registry *r, const struct cs_net *n, const char *name, unsigned gen,
+                      struct cs_addr *out)
+{
+    unsigned nth = 0;
+    while (r->table && cs_listen_table_named(r->table, name, nth++, out)) {
+        if (!bound_here(r, n, out, gen, false)) {
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
+
 void cs_bound_close(struct cs_bound *b)
 {
     struct seat *s = b->seat;

@@ -48,6 +48,11 @@ CS_MUST_CHECK int cs_registry_bind(struct cs_registry *r, struct cs_bound **out,
                                    const char *service, unsigned gen, bool live, bool dry,
                                    const struct cs_bound_user *ops, void *user);
 
+/* Address of the first given socket of that name (cs_inherit_add) which this generation has not
+ * bound in this cell. 0 or -ENOENT. */
+CS_MUST_CHECK int cs_registry_named(struct cs_registry *r, const struct cs_net *n, const char *name,
+                                    unsigned gen, struct cs_addr *out);
+
 /* Makes everything staged by gen in this cell live; whatever of the cell belongs to an older
  * generation is taken over or closed. on_lost of old owners is called from the loop. */
 void cs_registry_commit(struct cs_registry *r, const struct cs_net *n, unsigned gen);

@@ -1,5 +1,6 @@
 /* listen - listening sockets by plain system calls: process-wide, not bound to a ring. */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -114,8 +115,38 @@ int cs_listen_open(int *out, struct cs_addr *addr, const struct cs_listen_option
     return 0;
 }
 
+static int option_of(int fd, int name)
+{
+    int value = -1;
+    socklen_t len = sizeof(value);
+    return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -1 : value;
+}
+
+int cs_listen_adopt(int fd, struct cs_addr *addr)
+{
+    const int one = 1;
+    int family = option_of(fd, SO_DOMAIN);
+    bool inet = family == AF_INET || family == AF_INET6;
+    if ((!inet && family != AF_UNIX) || option_of(fd, SO_TYPE) != SOCK_STREAM ||
+        option_of(fd, SO_ACCEPTCONN) != 1) {
+        return -EINVAL;
+    }
+    struct sockaddr_storage name;
+    socklen_t len = sizeof(name);
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        (inet && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0) ||
+        getsockname(fd, (struct sockaddr *)&name, &len) < 0) {
+        return -errno;
+    }
+    cs_addr_from_sockaddr(addr, (const struct sockaddr *)&name, len);
+    return 0;
+}
+
 void cs_listen_close(int fd, const struct cs_addr *addr)
 {
+    /* Somebody who holds the socket too (systemd's fd store) must not keep clients waiting in it.
+     */
+    shutdown(fd, SHUT_RDWR);
     close(fd);
     if (unix_path(addr)) {
         remove_stale(addr); /* unless somebody else has put a socket of his own there */

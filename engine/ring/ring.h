@@ -87,7 +87,13 @@ struct cs_listen_options {
  * addr has the real port. A stale Unix socket file nobody listens on is replaced. *fd is ordinary
  * and the caller's, closed with cs_listen_close. 0 or -errno (-EADDRINUSE ...). Any thread. */
 CS_MUST_CHECK int cs_listen_open(int *fd, struct cs_addr *addr, const struct cs_listen_options *o);
+
+/* Ends the socket for everybody who has it, and removes a Unix socket's file. */
 void cs_listen_close(int fd, const struct cs_addr *addr);
+
+/* Makes a socket that came from outside usable like one of cs_listen_open; addr gets its address.
+ * 0; -EINVAL: it is no listening stream socket of a known family; -errno. fd stays the caller's. */
+CS_MUST_CHECK int cs_listen_adopt(int fd, struct cs_addr *addr);
 
 /* Takes one connection without waiting: a real descriptor, or -EAGAIN when the queue is empty. Used
  * to empty a listener before it is closed. Not while an accept is armed on it. */

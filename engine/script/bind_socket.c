@@ -11,6 +11,7 @@
 #include "script/sock_tls.h"
 
 #define CONNECT_TIMEOUT_MS 1000 /* the documented default */
+#define SYSTEMD "systemd:"      /* in front of the name of an inherited socket */
 
 /* ---- options ---- */
 
@@ -271,12 +272,27 @@ static int socket_connect(lua_State *L)
 
 /* ---- bind ---- */
 
-/* The address of bind(port | "unix:/path" [, options | intf]). */
-static int CS_RAISES bind_addr(lua_State *L, struct cs_addr *addr)
+/* A socket of the service manager, by the name its unit gives it. With -t there is none to be had.
+ */
+static int named_addr(const struct cs_vm *vm, const char *name, struct cs_addr *addr)
+{
+    if (vm->check_only) {
+        cs_addr_any(addr, AF_INET, 0);
+        return 0;
+    }
+    return cs_registry_named(vm->registry, vm->net, name, vm->generation, addr);
+}
+
+/* The address of bind(port | "unix:/path" | "systemd:name" [, options | intf]). */
+static int CS_RAISES bind_addr(lua_State *L, struct cs_vm *vm, struct cs_addr *addr)
 {
     bool ipv6 = cs_opt_bool(L, 2, "ipv6", false);
-    if (lua_type(L, 1) == LUA_TSTRING && is_unix(lua_tostring(L, 1))) {
-        return cs_addr_parse(addr, lua_tostring(L, 1), 0);
+    const char *text = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : "";
+    if (is_unix(text)) {
+        return cs_addr_parse(addr, text, 0);
+    }
+    if (strncmp(text, SYSTEMD, strlen(SYSTEMD)) == 0) {
+        return named_addr(vm, text + strlen(SYSTEMD), addr);
     }
     uint16_t port = cs_check_port(L, 1);
     const char *intf =
@@ -318,7 +334,7 @@ static int socket_bind(lua_State *L)
         .reuseport = cs_opt_bool(L, 2, "reuseport", false),
         .unix_mode = (unsigned)cs_opt_number(L, 2, "mode", 0) & 0777,
     };
-    int err = bind_addr(L, &addr);
+    int err = bind_addr(L, vm, &addr);
     if (err == 0 && vm->state >= CS_VM_DRAINING) {
         err = CS_ESHUTDOWN; /* an older generation gets no new address */
     }

@@ -298,7 +298,7 @@ void cs_cell_stop(struct cs_cell *c)
 
 bool cs_cell_quiet(const struct cs_cell *c)
 {
-    return cs_pool_count(c->net.conns) == 0;
+    return cs_pool_count(c->net.conns) == 0 && cs_registry_idle(c->registry);
 }
 
 bool cs_cell_filling(const struct cs_cell *c)

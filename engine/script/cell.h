@@ -86,7 +86,7 @@ void cs_cell_drain(struct cs_cell *c);
  * gracefully with a short deadline, then aborted. */
 void cs_cell_stop(struct cs_cell *c);
 
-/* After drain: no connection is left. */
+/* After drain: no connection is left, not even one that nobody has taken yet. */
 bool cs_cell_quiet(const struct cs_cell *c);
 
 /* After stop: everything is gone. */

@@ -276,7 +276,7 @@ class Dns:
 class Daemon:
     """One cosockd. Its standard output and error go to a file that the test can search."""
 
-    def __init__(self, case, arguments, env=None, nofile=None, cwd=None):
+    def __init__(self, case, arguments, env=None, nofile=None, cwd=None, launcher=(), pass_fds=()):
         self.case = case
         self.ports = []
         self.leaves_connections = False
@@ -292,8 +292,9 @@ class Daemon:
 
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [COSOCKD, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd or case.directory,
-                env={**os.environ, **case.environment, **(env or {})}, preexec_fn=limit)
+                [*launcher, COSOCKD, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=cwd or case.directory, env={**os.environ, **case.environment, **(env or {})},
+                pass_fds=pass_fds, preexec_fn=limit)
 
     @property
     def pid(self):

@@ -274,6 +274,27 @@ static void test_where_scripts_are_found(void **state)
     assert_string_equal(config->program.parts[0].path, path);
 }
 
+static void test_limits_of_connections(void **state)
+{
+    const struct csd_settings *s =
+        load_good("maxconn = 1000\nlimit_conn = 20\nservice 'a' { script = 'web.lua' }\n"
+                  "service 'b' { script = 'web.lua', maxconn = 10, limit_conn = 2 }\n");
+
+    (void)state;
+    assert_int_equal(s->maxconn, 1000);
+    assert_int_equal(s->limit_conn, 20);
+    assert_int_equal(config->limits[0].limits.max, 0);
+    assert_int_equal(config->limits[0].limits.max_client, 0);
+    assert_string_equal(config->limits[1].name, "b");
+    assert_int_equal(config->limits[1].limits.max, 10);
+    assert_int_equal(config->limits[1].limits.max_client, 2);
+    assert_error("maxconn = '10k'\n", 1, "maxconn: expected a whole number, got \"10k\"");
+    assert_error("service 'a' {\n script = 'web.lua',\n maxconn = -1 }\n", 1,
+                 "maxconn: expected a whole number, got -1");
+    assert_error("service 'a' { script = 'web.lua', limit_conn = 2000000000 }\n", 1,
+                 "limit_conn: expected 1 to 1073741824, or 0 for none");
+}
+
 static void test_services_that_are_wrong(void **state)
 {
     (void)state;
@@ -518,6 +539,7 @@ int main(void)
         TEST(test_long_socket_path),
         TEST(test_services),
         TEST(test_where_scripts_are_found),
+        TEST(test_limits_of_connections),
         TEST(test_services_that_are_wrong),
         TEST(test_all_errors_at_once),
         TEST(test_references),

@@ -18,7 +18,7 @@ static int option_of(int fd, int name)
 
 static struct cs_listen_table *table_of(unsigned workers)
 {
-    struct cs_listen_table *t = cs_listen_table_create(workers);
+    struct cs_listen_table *t = cs_listen_table_create(workers, NULL);
     assert_non_null(t);
     return t;
 }

@@ -1,12 +1,14 @@
 -- Addresses as people write them:
 --   "example.org:80"  "192.0.2.1:80"  "[::1]:80"  "unix:/run/x.sock"
--- and for listeners also ":80" or "*:80" (every IPv4 address; "[::]:80" is every IPv6 one).
+-- and for listeners also ":80" or "*:80" (every IPv4 address; "[::]:80" is every IPv6 one) and "systemd:NAME" (a
+-- socket unit's FileDescriptorName).
 local address = {}
 
--- {host = string or nil for any, port = number} or {unix = "unix:..."}; nil and what is wrong.
+-- {host = string or nil for any, port = number}, {unix = "unix:..."} or {systemd = "systemd:..."}; nil and what is wrong.
 function address.parse(text)
   if type(text) == "string" then
     if text:find "^unix:." then return {unix = text} end
+    if text:find "^systemd:." then return {systemd = text} end
     local host, port = text:match "^%[(.+)%]:(%d+)$"
     if not host then host, port = text:match "^([^:]*):(%d+)$" end
     port = tonumber(port)
@@ -30,7 +32,7 @@ end
 function address.bind(text, options)
   local at, err = address.parse(text)
   if not at then return nil, err end
-  if at.unix then return ba.socket.bind(at.unix, options) end
+  if not at.port then return ba.socket.bind(at.unix or at.systemd, options) end
   local copy = {}
   for k, v in pairs(options or {}) do copy[k] = v end
   copy.intf = at.host
