@@ -174,14 +174,19 @@ def die_with_parent():
 class Server:
     """A TCP server in threads: handler(socket) per connection. What a handler raises fails the test."""
 
-    def __init__(self, handler, port=None, backlog=1024, host="127.0.0.1"):
-        self.port = port or free_port()
+    def __init__(self, handler, port=None, backlog=1024, host="127.0.0.1", path=None):
+        self.port = None if path else port or free_port()
         self.handler = handler
         self.failures = []
         self.accepted = 0
         self.connections = set()
         self.lock = threading.Lock()
-        self.socket = socket.create_server((host, self.port), backlog=backlog)
+        if path:  # a Unix socket instead
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.bind(path)
+            self.socket.listen(backlog)
+        else:
+            self.socket = socket.create_server((host, self.port), backlog=backlog)
         self.thread = threading.Thread(target=self._accept, daemon=True)
         self.thread.start()
 

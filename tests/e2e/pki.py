@@ -41,3 +41,16 @@ class Pki:
         openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.ca_key, "-CAcreateserial",
                 "-out", cert, "-days", str(days), "-extfile", self.path("extensions"))
         return cert, key_file
+
+    def revoke(self, crl, cert=None):
+        """Writes the list of what has been revoked, and revokes one more."""
+        config, index = self.path("ca.cnf"), self.path("index")
+        with open(config, "w", encoding="ascii") as f:
+            f.write(f"[ca]\ndefault_ca=x\n[x]\ndatabase={index}\ndefault_md=sha256\ndefault_crl_days=5\n")
+        if not os.path.exists(index):
+            with open(index, "w", encoding="ascii"):
+                pass
+        by = ["-config", config, "-cert", self.ca, "-keyfile", self.ca_key]
+        if cert:
+            openssl("ca", *by, "-revoke", cert)
+        openssl("ca", *by, "-gencrl", "-out", crl)

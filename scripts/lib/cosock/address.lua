@@ -40,8 +40,8 @@ function address.bind(text, options)
 end
 
 -- Listens on one address or on a list of them; accepted(sock) is called for every connection and must not
--- wait: it starts a cosocket. An address that cannot be bound is an error.
-function address.listen(addresses, accepted)
+-- wait: it starts a cosocket. options: of ba.socket.bind. An address that cannot be bound is an error.
+function address.listen(addresses, accepted, options)
   local function accept(listener)
     while true do
       local sock = listener:accept()
@@ -52,7 +52,7 @@ function address.listen(addresses, accepted)
   if type(addresses) ~= "table" then addresses = {addresses} end
   if not addresses[1] then error("no address to listen on", 2) end
   for _, text in ipairs(addresses) do
-    local listener, err, _, reason = address.bind(text)
+    local listener, err, _, reason = address.bind(text, options)
     if not listener then error(("cannot listen on %s: %s"):format(text, reason or err), 2) end
     listener:event(accept, "r")
   end
