@@ -54,5 +54,12 @@
 --     listen = { "0.0.0.0:80", "[::]:80" },
 --     upstreams = { "10.0.0.1:8080", "10.0.0.2:8080" },
 -- }
+--
+-- service "https" {
+--     script = "tls.lua",
+--     listen = { "0.0.0.0:443", "[::]:443" },
+--     upstreams = { "127.0.0.1:80" },
+--     tls = { cert = "/etc/ssl/www.pem", key = env("CREDENTIALS_DIRECTORY", "/etc/ssl/private") .. "/www.key" },
+-- }
 
 include "conf.d/*.lua"

@@ -302,8 +302,9 @@ static void on_eof(void *user, struct cs_stream *s, int err)
     if (err == 0) {
         half_end(r, side_of(r, s));
     } else {
+        /* Many servers end TLS without close_notify: what they sent before still arrives. */
         blame(r, side_of(r, s));
-        end(r, CS_CLOSE_ABORT, err);
+        end(r, err == CS_ETLSCUT ? CS_CLOSE_GRACEFUL : CS_CLOSE_ABORT, err);
     }
 }
 

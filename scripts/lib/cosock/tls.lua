@@ -76,7 +76,8 @@ end
 function tls.client(options)
   check("upstream_tls", options, PAIR, SHARK, "ca crl verify host")
   local verify = options.verify ~= false
-  local shark = must(ba.create.sharkssl(verify and store(options.ca or "system", options.crl), shark_options(options)))
+  local trusted = verify and store(options.ca or "system", options.crl) or nil
+  local shark = must(ba.create.sharkssl(trusted, shark_options(options)))
   add_pairs(shark, options)
   return {shark = shark, trusted = verify, host = options.host}
 end
