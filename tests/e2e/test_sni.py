@@ -55,7 +55,6 @@ def hello(server_name=None, alpn=()):
     return outgoing.read()
 
 
-@harness.both_descriptor_kinds
 class SniTest(harness.Case):
     def setUp(self):
         super().setUp()

@@ -44,8 +44,9 @@ local function file(name, text)
   return write(prefix .. name, text)
 end
 
+-- RSA keys are made in tests/unit/codec_cert.c: they take more than the CPU budget on a busy machine.
 check.job("keys are PEM", function()
-  for _, op in ipairs {{}, {key = "ecc"}, {curve = "SECP384R1"}, {curve = "SECP521R1"}, {key = "rsa", bits = 2048.0}} do
+  for _, op in ipairs {{}, {key = "ecc"}, {curve = "SECP384R1"}, {curve = "SECP521R1"}} do
     ok(ba.create.key(op):find("^%-%-%-%-%-BEGIN PRIVATE KEY"))
   end
   ok(ba.create.key() ~= ba.create.key())
