@@ -37,7 +37,9 @@ struct csd_status csd_server_status(const struct csd_server *s)
                                .generation = csd_generation_current(s),
                                .reloads = s->reloads,
                                .refused = s->refused,
-                               .cell = &s->cell_status};
+                               .cell = &s->cell_status,
+                               .workers = s->workers,
+                               .worker_count = csd_workers_count(s->workers)};
 }
 
 /* The text, zero-terminated; free(3). NULL when out of memory. */

@@ -34,6 +34,10 @@ static void generation_text(const struct cs_generation_status *g, FILE *out)
                   "generation %-5u %s for %s: %u sockets, %u tasks, %u relays, %u timers, %s\n",
                   g->generation, g->state, csd_format_age(g->age_ms, age, sizeof(age)), g->sockets,
                   g->tasks, g->relays, g->timers, format_bytes(g->memory, memory, sizeof(memory)));
+    for (unsigned i = 0; i < g->hold_count; i++) {
+        (void)fprintf(out, "                 held by %u x %s at %s\n", g->holds[i].count,
+                      g->holds[i].waits, g->holds[i].place);
+    }
 }
 
 static void certificate_text(const struct cs_cert_status *c, FILE *out)
@@ -65,6 +69,15 @@ void csd_status_text(const struct csd_status *s, FILE *out)
                   " closed, %" PRIu64 " lost\n",
                   c->connections, c->net.accepted, c->net.connected, c->net.closed,
                   c->net.accept_lost);
+    for (unsigned i = 0; s->worker_count > 1 && i < s->worker_count; i++) {
+        const struct cs_cell_status *w = csd_workers_status(s->workers, i);
+
+        (void)fprintf(out, "worker %-9u %zu connections, %" PRIu64 " accepted, %u cells\n", i,
+                      w->connections, w->net.accepted, w->cells);
+    }
+    if (s->worker_count == 1 && c->cells > 1) {
+        (void)fprintf(out, "cells            %u\n", c->cells);
+    }
     (void)fprintf(out, "detached relays  %u\n", c->relays);
     (void)fprintf(out, "traffic          %s in, %s out\n",
                   format_bytes(c->net.bytes_in, a, sizeof(a)),
@@ -95,6 +108,16 @@ static void generation_json(struct csd_json *j, const struct cs_generation_statu
     csd_json_uint(j, "relays", g->relays);
     csd_json_uint(j, "timers", g->timers);
     csd_json_uint(j, "memory", g->memory);
+    csd_json_uint(j, "cells", g->vms);
+    csd_json_open(j, "held_by", '[');
+    for (unsigned i = 0; i < g->hold_count; i++) {
+        csd_json_open(j, NULL, '{');
+        csd_json_uint(j, "count", g->holds[i].count);
+        csd_json_string(j, "waits", g->holds[i].waits);
+        csd_json_string(j, "place", g->holds[i].place);
+        csd_json_close(j, '}');
+    }
+    csd_json_close(j, ']');
     csd_json_close(j, '}');
 }
 
@@ -132,6 +155,21 @@ static void counters_json(struct csd_json *j, const struct cs_cell_status *c)
     csd_json_close(j, '}');
 }
 
+static void workers_json(struct csd_json *j, const struct csd_status *s)
+{
+    csd_json_open(j, "workers", '[');
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        const struct cs_cell_status *w = csd_workers_status(s->workers, i);
+
+        csd_json_open(j, NULL, '{');
+        csd_json_uint(j, "cells", w->cells);
+        csd_json_uint(j, "connections", w->connections);
+        csd_json_uint(j, "accepted", w->net.accepted);
+        csd_json_close(j, '}');
+    }
+    csd_json_close(j, ']');
+}
+
 void csd_status_json(const struct csd_status *s, FILE *out)
 {
     struct csd_json j;
@@ -148,6 +186,8 @@ void csd_status_json(const struct csd_status *s, FILE *out)
     csd_json_uint(&j, "reloads_refused", s->refused);
     csd_json_uint(&j, "connections", s->cell->connections);
     csd_json_uint(&j, "detached_relays", s->cell->relays);
+    csd_json_uint(&j, "cells", s->cell->cells);
+    workers_json(&j, s);
     counters_json(&j, s->cell);
     csd_json_open(&j, "generations", '[');
     for (unsigned i = 0; i < s->cell->generation_count; i++) {

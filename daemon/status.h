@@ -6,15 +6,17 @@
 
 #include <stdio.h>
 
-#include "script/cell.h"
+#include "daemon/workers.h"
 
 struct csd_status {
     const char *phase;         /* "running", "draining" ... */
     const char *configuration; /* NULL: script mode */
     uint64_t up_ms;
-    unsigned generation;       /* the current one; 0: none yet */
-    unsigned reloads, refused; /* since the start: accepted ones, refused ones */
-    const struct cs_cell_status *cell;
+    unsigned generation;               /* the current one; 0: none yet */
+    unsigned reloads, refused;         /* since the start: accepted ones, refused ones */
+    const struct cs_cell_status *cell; /* all of them summed up */
+    const struct csd_workers *workers;
+    unsigned worker_count;
 };
 
 void csd_status_text(const struct csd_status *s, FILE *out);

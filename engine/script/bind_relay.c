@@ -10,6 +10,7 @@
  * first = "a" | "b" | nil}, or nil, error. Both sockets are closed for the script from the call on.
  */
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -120,6 +121,31 @@ void cs_relays_forget(struct cs_vm *vm)
                 cs_relay_forget(t->relay);
             }
             told_free(t);
+        }
+    }
+}
+
+/* The registry holds it, so nothing here can fail. */
+static const char *defined_at(struct cs_vm *vm, int function, char *buf, size_t size)
+{
+    lua_Debug ar;
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, function);
+    lua_getinfo(vm->L, ">S", &ar);
+    snprintf(buf, size, "%s:%d", ar.short_src, ar.linedefined);
+    return buf;
+}
+
+void cs_relays_places(struct cs_vm *vm, unsigned max, void (*tell)(void *user, const char *place),
+                      void *user)
+{
+    char buf[128];
+    cs_list_each(l, next, &vm->relays) {
+        const struct told *t = cs_container_of(l, struct told, node);
+        if (max-- == 0) {
+            break;
+        }
+        if (t->on_close != LUA_NOREF) {
+            tell(user, defined_at(vm, t->on_close, buf, sizeof(buf)));
         }
     }
 }
@@ -263,6 +289,7 @@ static int socket_relay(lua_State *L)
     }
     told->task = t;
     t->user = told;
+    t->waiting = CS_WAIT_RELAY;
     return cs_task_park(L, t, leave, -1, relay_on, (lua_KContext)told);
 }
 

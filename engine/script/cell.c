@@ -270,6 +270,7 @@ void cs_cell_end_draining(struct cs_cell *c, unsigned generation)
     cs_list_each(l, next, &c->draining) {
         struct generation *g = cs_container_of(l, struct generation, node);
         if (g->vm->state == CS_VM_DRAINING && g->vm->generation <= generation) {
+            cs_holds_log(g->vm);
             generation_stop(c, g);
         }
     }
@@ -341,6 +342,9 @@ static void describe(const struct cs_cell *c, const struct generation *g,
         .timers = vm->timer_count,
         .memory = vm->memory,
     };
+    if (vm->state == CS_VM_DRAINING) {
+        out->hold_count = cs_holds(g->vm, out->holds);
+    }
 }
 
 static void add_generation(const struct cs_cell *c, const struct generation *g,
@@ -422,6 +426,7 @@ static void add_generation_status(struct cs_generation_status *sum,
     sum->relays += one->relays;
     sum->timers += one->timers;
     sum->memory += one->memory;
+    sum->hold_count = cs_holds_merge(sum->holds, sum->hold_count, one->holds, one->hold_count);
 }
 
 void cs_cell_status_add(struct cs_cell_status *sum, const struct cs_cell_status *one)

@@ -15,6 +15,7 @@
 #include "net/registry.h"
 #include "script/conf.h"
 #include "script/expiry.h"
+#include "script/holds.h"
 
 struct cs_cell;
 
@@ -75,8 +76,8 @@ CS_MUST_CHECK int cs_cell_load(struct cs_cell *c, const struct cs_program *progr
 void cs_cell_commit(struct cs_cell *c);
 void cs_cell_rollback(struct cs_cell *c);
 
-/* Ends what is left of draining generations with this number or a lower one, as cs_cell_stop would:
- * reload_drain_timeout. */
+/* Ends what is left of draining generations with this number or a lower one, as cs_cell_stop would,
+ * and logs where coroutines were: reload_drain_timeout. */
 void cs_cell_end_draining(struct cs_cell *c, unsigned generation);
 
 /* Stops accepting; connections go on. */
@@ -106,6 +107,8 @@ struct cs_generation_status {
     uint64_t age_ms;
     unsigned tasks, sockets, relays, timers;
     size_t memory;
+    unsigned hold_count; /* entries filled, of a draining one */
+    struct cs_hold holds[CS_HOLDS_MAX];
 };
 
 struct cs_cell_status {

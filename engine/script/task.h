@@ -39,6 +39,7 @@ enum cs_wait {
     CS_WAIT_ACCEPT,
     CS_WAIT_DISABLE,
     CS_WAIT_TLS, /* for the end of a handshake */
+    CS_WAIT_RELAY,
 };
 
 enum cs_task_state { CS_TASK_READY, CS_TASK_RUNNING, CS_TASK_PARKED, CS_TASK_DONE };
