@@ -22,15 +22,16 @@ CS_RAISES void cs_bind_thread(lua_State *L); /* ba.thread, ba.sleep */
 CS_RAISES void cs_bind_timer(lua_State *L);  /* ba.timer, ba.clock */
 CS_RAISES void cs_bind_bytearray(lua_State *L);
 CS_RAISES void cs_bind_text(lua_State *L); /* ba.b64encode ... urldecode, mime, cmpaddr, version */
-CS_RAISES void cs_bind_random(lua_State *L); /* ba.rnd ... rndseed */
-CS_RAISES void cs_bind_crypto(lua_State *L); /* ba.crypto */
-CS_RAISES void cs_bind_json(lua_State *L);   /* ba.json */
-CS_RAISES void cs_bind_date(lua_State *L);   /* ba.datetime, ba.parsedate, ba.encdate */
-CS_RAISES void cs_bind_errh(lua_State *L);   /* ba.seterrh */
-CS_RAISES void cs_bind_absent(lua_State *L); /* what says by name that it is not there */
-CS_RAISES void cs_bind_io(lua_State *L);     /* ba.openio, ba.mkio, the io objects */
-CS_RAISES void cs_bind_cert(lua_State *L);   /* ba.create with certificates, ba.parsecert */
-CS_RAISES void cs_bind_trace(lua_State *L);  /* trace, tracep, print to the log in services */
+CS_RAISES void cs_bind_random(lua_State *L);    /* ba.rnd ... rndseed */
+CS_RAISES void cs_bind_crypto(lua_State *L);    /* ba.crypto */
+CS_RAISES void cs_bind_json(lua_State *L);      /* ba.json */
+CS_RAISES void cs_bind_date(lua_State *L);      /* ba.datetime, ba.parsedate, ba.encdate */
+CS_RAISES void cs_bind_errh(lua_State *L);      /* ba.seterrh */
+CS_RAISES void cs_bind_absent(lua_State *L);    /* what says by name that it is not there */
+CS_RAISES void cs_bind_io(lua_State *L);        /* ba.openio, ba.mkio, the io objects */
+CS_RAISES void cs_bind_cert(lua_State *L);      /* ba.create with certificates, ba.parsecert */
+CS_RAISES void cs_bind_luasocket(lua_State *L); /* the global sockcompat */
+CS_RAISES void cs_bind_trace(lua_State *L);     /* trace, tracep, print to the log in services */
 
 /* The string of the B.8 table for a code of err.h: "timeout", "socketclosed" ... */
 const char *cs_error_string(int err);

@@ -11,6 +11,7 @@
 #include "net/udp.h"
 #include "script/bind_relay.h"
 #include "script/bind_shark.h"
+#include "script/globals.h"
 #include "script/program.h"
 #include "script/task.h"
 #include "script/vm.h"
@@ -119,6 +120,9 @@ static void check_loaded(struct cs_cell *c)
     struct cs_errors errors = c->errors;
     int err = 0;
     c->loaded = NULL;
+    if (c->staged->vm->check_only && errors.count == 0) {
+        cs_globals_report(c->staged->vm, &errors);
+    }
     if (errors.count > 0) {
         err = c->staged->vm->bind_err < 0 ? c->staged->vm->bind_err : CS_ESCRIPT;
         cs_cell_rollback(c);

@@ -7,6 +7,7 @@
 
 #include "script/bind_io.h"
 #include "script/bind_test.h"
+#include "script/globals.h"
 #include "script/task.h"
 
 struct loading {
@@ -194,6 +195,9 @@ static int start_part(lua_State *L)
     }
     if (!load->program->script_mode) {
         set_environment(L, load);
+    }
+    if (load->program->check_only) {
+        cs_globals_note(L, load->part->path ? load->part->path : load->part->name);
     }
     struct cs_task *t = cs_task_create(L, CS_TASK_STARTUP, NULL, push_arguments(L, load));
     t->hooks = &chunk_hooks;

@@ -623,5 +623,62 @@ class SignalTest(CliCase):
         s.close()
 
 
+UNDEFINED = """
+local config = ...
+limit = 10                                   -- a global of the script
+local function handler(sock)
+   sock:write(tostirng(limit))
+   counter = (counter or 0) + 1
+   if debugging then trace(debugging) end    -- asked for first
+   local unpack = unpack or table.unpack
+   if type(jit) == "table" then jit.off() end
+   for _, name in ipairs { "a" } do tracep(false, 5, name, _VERSION, later) end
+   local _ENV = { own = 1 }
+   return own, absent_field
+end
+local function many()
+   %s
+   return misspelled, misspelled
+end
+function set_later() later = 1 end
+app = _G
+"""
+
+
+class UndefinedGlobals(CliCase):
+    def check(self, script, *arguments):
+        return self.run_once("-t", script, *arguments)
+
+    def test_script(self):
+        filler = " ".join(f"local _ = 'constant {i}'" for i in range(150)) + "\n   do local t = {" + \
+            ", ".join(f"'c{i}'" for i in range(300)) + "} end"
+        self.write("web.lua", UNDEFINED % filler)
+        run = self.check("web.lua")
+        self.assert_status(run, 78)
+        self.assertEqual(run.stderr, "web.lua:5: undefined global 'tostirng'\nweb.lua:17: undefined global 'misspelled'\n")
+
+    def test_modules_and_services(self):
+        self.write("helper.lua", "shared = 1\nreturn function() return shared, typo end\n")
+        self.write("web.lua", "own = require 'helper'\nlocal function f() return own, shared, missing, io, ba.socket end\n")
+        self.write("other.lua", "local function f() return own, shared end\n")
+        run = self.run_once("-t", "-c", self.config('service "a" { script = "web.lua" }\nservice "b" { script = "other.lua" }\n'))
+        self.assert_status(run, 78)
+        self.assertRegex(run.stderr, r"web\.lua:2: undefined global 'missing'")
+        self.assertRegex(run.stderr, r"helper\.lua:2: undefined global 'typo'")
+        self.assertRegex(run.stderr, r"other\.lua:1: undefined global 'own'")  # services share no globals
+        self.assertEqual(run.stderr.count("undefined"), 3, run.stderr)
+
+    def test_our_scripts(self):
+        scripts = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts")
+        libraries = [n[:-4] for n in os.listdir(os.path.join(scripts, "lib", "cosock")) if n.endswith(".lua")]
+        self.assertTrue(libraries)
+        path = f"package.path = '{scripts}/lib/?.lua;' .. package.path\n"
+        self.assert_status(self.run_once("-t", "-e", path + "\n".join(f"require 'cosock.{n}'" for n in libraries)), 0)
+
+    def test_runs_all_the_same(self):
+        self.write("web.lua", "local function never() return misspelled end\nprint 'ran'\n")
+        self.assert_status(self.run_once("web.lua"), 0, "ran")
+
+
 if __name__ == "__main__":
     harness.main()
