@@ -43,6 +43,11 @@
 -- flush_timeout = "30s"        -- after close: how long the peer may take to receive the rest (restart)
 -- drain_timeout = "2s"         -- after that: how long to wait for the peer's end (restart)
 
+---- TLS
+
+-- ticket_keys = nil            -- file: keys of session tickets, a line each, 48 bytes in base64, the newest first;
+--                              -- nil: random ones that change by themselves
+
 ---- services
 --
 -- A service runs a script; its block is the script's argument (`local service = ...`). The script is

@@ -32,6 +32,7 @@ void csd_config_unref(struct csd_config *c)
     cs_free(c->parts);
     cs_free(c->limits);
     csd_settings_free(&c->settings);
+    csd_ticket_keys_wipe(&c->ticket_keys);
     cs_conf_free(&c->conf);
     cs_free(c->path);
     cs_free(c);
@@ -246,6 +247,7 @@ static int read_all(struct csd_config *c, const char *path, const char *prefix,
         err = csd_settings_read(&c->settings, &c->conf.settings, prefix ? prefix : folder, errors);
     }
     if (err == 0) {
+        csd_ticket_keys_read(&c->ticket_keys, c->settings.ticket_keys, errors);
         if (prefix) {
             search.folders[search.count++] = prefix;
         }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "daemon/settings.h"
+#include "daemon/ticket_keys.h"
 #include "net/admit.h"
 #include "script/cell.h"
 
@@ -18,6 +19,7 @@ struct csd_config {
     const char *prefix; /* -p, the caller's; NULL: none */
     struct cs_conf conf;
     struct csd_settings settings;
+    struct csd_ticket_keys ticket_keys;
     struct cs_program_part *parts; /* one per service; their paths are owned */
     struct cs_program program;
     struct cs_admit_service *limits; /* one per service, in the same order */

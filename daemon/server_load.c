@@ -125,6 +125,18 @@ static const char *what_is_tested(const struct csd_server *s)
     return s->options->script ? s->options->script : "the command line";
 }
 
+/* Nothing of a commit can fail. */
+static void commit(struct csd_server *s)
+{
+    const struct csd_ticket_keys *tickets = &s->loading->config->ticket_keys;
+
+    if (tickets->count > 0 || s->own_tickets) {
+        cs_tls_tickets_set(tickets->keys, tickets->count);
+        s->own_tickets = tickets->count > 0;
+    }
+    csd_workers_send(s->workers, CSD_COMMIT);
+}
+
 /* Everything is bound and nothing has run yet that a peer could reach: the moment to give up root.
  */
 static void start_loaded(struct csd_server *s)
@@ -149,7 +161,7 @@ static void start_loaded(struct csd_server *s)
         csd_server_stop_now(s, NULL);
         return;
     }
-    csd_workers_send(s->workers, CSD_COMMIT);
+    commit(s);
 }
 
 static void start_committed(struct csd_server *s)
@@ -263,7 +275,7 @@ void csd_server_loaded(struct csd_server *s, const struct csd_answers *a)
     } else if (a->load_err < 0) {
         reload_over(s, false, errors);
     } else {
-        csd_workers_send(s->workers, CSD_COMMIT);
+        commit(s);
     }
 }
 

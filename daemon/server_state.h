@@ -66,6 +66,7 @@ struct csd_server {
 
     struct cs_cell_status cell_status;
     bool dump_wanted;
+    bool own_tickets; /* ticket keys of a configuration are in force */
     struct csd_waiter waiters[CSD_CONTROL_CLIENTS];
 };
 

@@ -97,6 +97,12 @@ static const struct csd_setting settings[] = {
      .offset = AT(data_dir),
      .fallback = "/var/lib/cosockd",
      .help = "root of the files that scripts may open"},
+    {.name = "ticket_keys",
+     .kind = CSD_SETTING_PATH,
+     .offset = AT(ticket_keys),
+     .live = true,
+     .help = "keys of TLS session tickets, a line each; without it random ones that change by "
+             "themselves"},
     {.name = "lua_memory",
      .kind = CSD_SETTING_SIZE,
      .offset = AT(lua_memory),

@@ -22,6 +22,7 @@ struct csd_settings {
     char *control_socket; /* "": none */
     uint64_t stop_timeout, reload_drain_timeout;
     char *script_dir, *library_dir, *data_dir;
+    char *ticket_keys;
     uint64_t lua_memory;
     uint64_t cpu_budget;
     uint64_t write_buffer, read_ahead;

@@ -256,6 +256,75 @@ class TerminateTest(TlsCase):
             self.assert_echo_on(s)
 
 
+class TicketTest(TlsCase):
+    """ticket_keys: sessions outlive the process that began them, for as long as their key is in the file."""
+
+    def start(self):
+        self.daemon = self.tunnel(self.front, f"127.0.0.1:{self.origin.port}",
+                                  settings=f'ticket_keys = "{self.keys}"')
+
+    def write_keys(self, *keys):
+        self.write("tickets", "# newest first\n" + "\n".join(keys) + "\n")
+
+    def resume(self, session=None):
+        """(session, whether it was resumed) of one connection."""
+        context = self.context
+        with self.connect(self.front.port) as raw:
+            with context.wrap_socket(raw, server_hostname="front.example", session=session) as s:
+                s.sendall(b"hello")
+                self.assertEqual(harness.read_exactly(s, 5), b"hello")
+                return s.session, s.session_reused
+
+    def setUp(self):
+        super().setUp()
+        self.front, self.origin = Front(self, "tls"), self.server(harness.echo)
+        self.context = client_context(self.pki.ca, maximum_version=ssl.TLSVersion.TLSv1_2)
+        self.keys = os.path.join(self.directory, "tickets")
+        self.a, self.b = (pki.openssl("rand", "-base64", "48").strip() for _ in "ab")
+
+    def test_a_session_outlives_a_restart(self):
+        self.write_keys(self.a)
+        self.start()
+        session, resumed = self.resume()
+        self.assertFalse(resumed)
+        self.daemon.stop()
+        self.start()
+        self.assertTrue(self.resume(session)[1])
+
+    def test_keys_change_with_a_reload(self):
+        self.write_keys(self.a)
+        self.start()
+        old, _ = self.resume()
+        self.write_keys(self.b, self.a)
+        self.assertEqual(self.reload().returncode, 0)
+        self.assertTrue(self.resume(old)[1])
+        new, _ = self.resume()
+        self.write_keys(self.b)
+        self.assertEqual(self.reload().returncode, 0)
+        self.assertFalse(self.resume(old)[1])
+        self.assertTrue(self.resume(new)[1])
+
+    def test_a_bad_file_changes_nothing(self):
+        self.write_keys(self.a)
+        self.start()
+        session, _ = self.resume()
+        self.daemon.expect("reload refused")
+        for text, what in ((self.b + "\nrubbish", f"{self.keys}:2: this is no ticket key"),
+                           (self.b[:-4], f"{self.keys}:1: this is no ticket key"),
+                           ("# none", "there is no ticket key in it"),
+                           ("\n".join([self.b] * 5), f"{self.keys}:5: at most 4 ticket keys")):
+            self.write("tickets", text + "\n")
+            run = self.reload()
+            self.assertEqual(run.returncode, 1, text)
+            self.assertIn(what, run.stdout + run.stderr)
+            self.assertTrue(self.resume(session)[1])
+        os.remove(self.keys)
+        run = self.reload()
+        self.assertIn(f"{self.keys}: ticket_keys: no such file or directory", run.stdout + run.stderr)
+        self.assertTrue(self.resume(session)[1])
+        self.assertNotIn(self.b[:20], self.daemon.log())
+
+
 class OriginateTest(TlsCase):
     def through(self, port, words, env=None):
         """What comes back through a tunnel to a TLS echo on this port: nothing when it was refused."""
