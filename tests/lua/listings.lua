@@ -12,6 +12,92 @@ end
 local print = trace
 local function forget() traced = {} end
 
+-- ---- example 1: asking for the time, in a page (here a job) ----
+
+local EPOCH = 2208988800 -- 1970 in seconds since 1900
+local MOMENT = 1700000000
+
+check.job("example 1, old: TIME over TCP", function()
+  local function page(host, port, ms)
+    forget()
+    local s, err = ba.socket.connect(host, port)
+    if s then
+      local d
+      d, err = s:read(ms)
+      if d and #d == 4 then
+        print(os.date("!%F %T", ba.socket.n2h(4, d) - EPOCH))
+      end
+      s:close()
+    end
+    if err then print(err) end
+    return table.concat(traced, "|")
+  end
+  local listener, port = check.listen(function(s) s:write(ba.socket.h2n(4, MOMENT + EPOCH)) end)
+  eq(page("127.0.0.1", port, 5000), "2023-11-14 22:13:20")
+  listener:close()
+  local mute, mute_port = check.listen(function(s) s:read() end)
+  eq(page("127.0.0.1", mute_port, 30), "timeout")
+  mute:close()
+  eq(page("127.0.0.1", check.dead_port(), 5000), "cannotconnect")
+end)
+
+check.job("example 1, new: NTP over UDP, as a function and inline", function()
+  local asked, answer = {}, nil
+  local server = ba.socket.event(function(s)
+    ok(ba.socket.udpcon({port = 0, intf = "127.0.0.1"}))
+    while true do
+      local data, ip, port = s:read(true)
+      if not data then break end
+      asked[#asked + 1] = data
+      if answer then s:sendto(answer, ip, port) end
+    end
+  end)
+  wait(function() return server:sockname() end)
+  local _, port = server:sockname()
+
+  local function printTime(host, port, ms)
+    local s, err = ba.socket.udpcon(host, port)
+    if s then
+      s:write("\27" .. string.rep("\0", 47))
+      local d
+      d, err = s:read(ms)
+      if d then
+        if #d == 48 then
+          print(os.date("!%F %T", ba.socket.n2h(4, d, 41) - EPOCH))
+        else
+          print("Invalid response")
+        end
+      else
+        print(err)
+      end
+      s:close()
+    else
+      print("Cannot connect:", err)
+    end
+  end
+
+  forget()
+  answer = string.rep("\0", 40) .. ba.socket.h2n(4, MOMENT + EPOCH) .. string.rep("\0", 4)
+  printTime("127.0.0.1", port, 5000)
+  answer = "short"
+  printTime("127.0.0.1", port, 5000)
+  answer = nil
+  printTime("127.0.0.1", port, 30)
+  printTime("no such host", port, 5000)
+  results({"2023-11-14 22:13:20", "Invalid response", "timeout", "Cannot connect:\tcannotresolve"}, table.unpack(traced))
+  eq(#asked, 3)
+  for _, d in ipairs(asked) do eq(#d, 48) end
+
+  forget() -- inline, its global free of any function
+  answer = string.rep("\0", 40) .. ba.socket.h2n(4, MOMENT + EPOCH) .. string.rep("\0", 4)
+  local s <close> = ok(ba.socket.udpcon("127.0.0.1", port))
+  s:write("\27" .. string.rep("\0", 47))
+  local d = s:read(5000)
+  print(os.date("!%F %T", ba.socket.n2h(4, d, 41) - EPOCH))
+  eq(traced[1], "2023-11-14 22:13:20")
+  server:close()
+end)
+
 -- ---- example 4: an asynchronous socket that traces what comes ----
 
 check.job("example 4", function()
@@ -54,6 +140,43 @@ check.job("example 4", function()
     trace("ba.socket.connect failed:", err)
   end
   eq(traced[1], "ba.socket.connect failed:\tcannotconnect")
+end)
+
+-- ---- example 6: a page that waits for its asynchronous socket ----
+
+check.job("example 6", function()
+  local function page(host, port, ms)
+    forget()
+    local t
+    local function asyncRead(s)
+      local d, err = s:read(ms)
+      if d and #d == 4 then
+        t = ba.socket.n2h(4, d) - EPOCH
+      else
+        print("Failed:", err)
+        t = -1
+      end
+      s:close()
+    end
+    local s, err = ba.socket.connect(host, port)
+    if s then
+      s:event(asyncRead, "r")
+      while not t do ba.sleep(10) end
+      if t > 0 then print(os.date("!%F %T", t)) end
+    else
+      print(err)
+    end
+    return table.concat(traced, "|")
+  end
+  local listener, port = check.listen(function(s)
+    ba.sleep(30) -- the page is in its sleep when the answer comes
+    s:write(ba.socket.h2n(4, MOMENT + EPOCH))
+  end)
+  eq(page("127.0.0.1", port, 5000), "2023-11-14 22:13:20")
+  listener:close()
+  local mute, mute_port = check.listen(function(s) s:read() end)
+  eq(page("127.0.0.1", mute_port, 30), "Failed:\ttimeout") -- the closure prints into the page
+  mute:close()
 end)
 
 -- ---- examples 7, 8 and 9: echo servers ----
@@ -265,6 +388,34 @@ check.job("examples 12b and 12c", function()
   s:close()
 end)
 
+-- As the documents have it, nobody keeps the disabled socket: it goes when the collector runs.
+check.job("example 12c: the socket vanishes", function()
+  forget()
+  local s = ok(ba.socket.bind(0, {intf = "127.0.0.1"}))
+  local _, port = s:sockname()
+  s:event(function(s)
+    while true do
+      local s = s:accept(s)
+      if not s then break end
+      s:event(function(sock)
+        sock:read()
+        trace "received first message; now stop"
+        sock:disable()
+      end, "s")
+    end
+  end)
+  local sock = ok(ba.socket.connect("127.0.0.1", port))
+  sock:write "hello"
+  wait(function() return traced[1] end)
+  ba.sleep(10)
+  collectgarbage()
+  collectgarbage()
+  eq(sock:read(10000), nil)
+  eq(#traced, 1)
+  sock:close()
+  s:close()
+end)
+
 -- ---- example 13: the proxies ----
 
 -- Runs `count` clients at a time through the proxy at a port against an echo server.
@@ -443,11 +594,21 @@ check.both("example 13b", function()
   end
 
   local expected = {}
-  for i = 1, 300 do
+  local function send(i)
     local m = ("message %03d;"):format(i)
     expected[i] = m
     ok(queueMsg(target, m))
   end
+  for i = 1, 300 do send(i) end
+  local n = 300 -- from a timer, and from a job
+  ba.timer(function()
+    n = n + 1
+    send(n)
+    return n < 310
+  end):set(1, true)
+  wait(function() return n == 310 end)
+  ba.thread.run(function() for i = 311, 320 do send(i) end end)
+  wait(function() return expected[320] end)
   local all = table.concat(expected)
   wait(function() return #table.concat(got) == #all end)
   eq(table.concat(got), all)
