@@ -127,8 +127,6 @@ static void room_again(struct cs_conn *c)
 static void starve(struct cs_conn *c)
 {
     c->net->count.enobufs++;
-    c->bulk = false; /* the small group has more buffers */
-    c->streak = 0;
     if (!c->starved) {
         c->starved = true;
         cs_list_append(&c->net->starved, &c->node);
@@ -349,14 +347,47 @@ void cs_conn_mark_dirty(struct cs_conn *c)
 }
 
 /* A slice of the ring's may stay in the output only while the ring can spare it. */
-static int give_back_if_scarce(struct cs_chain *data)
+static bool is_scarce(const struct cs_chain *data)
 {
     for (struct cs_slice *s = data->head; s; s = s->next) {
         if (cs_slice_is_lent(s) && !cs_ring_may_keep(s)) {
-            return cs_chain_own(data);
+            return true;
         }
     }
-    return 0;
+    return false;
+}
+
+/* Sends now, while no send is armed: the output, then of these bytes what TCP takes. How many of
+ * them; an error is told from the write phase too, because there is no event inside a call. */
+static ssize_t push(struct cs_conn *c, const void *data, size_t len)
+{
+    struct iovec iov[CS_RING_IOV_MAX];
+    for (;;) {
+        unsigned n = cs_chain_iov(&c->out, iov, CS_RING_IOV_MAX - 1);
+        bool last = n < CS_RING_IOV_MAX - 1;
+        if (last && len > 0) {
+            iov[n++] = (struct iovec){(void *)(uintptr_t)data, len};
+        }
+        ssize_t taken = n > 0 ? cs_ring_send_now(c->net->ring, c->fd, iov, n) : 0;
+        if (taken <= 0) {
+            c->found = (int16_t)taken;
+            return taken;
+        }
+        cs_conn_count_sent(c, (size_t)taken);
+        ssize_t before = CS_MIN(taken, (ssize_t)c->out.len);
+        cs_chain_drop(&c->out, (size_t)before);
+        if (last) {
+            return taken - before;
+        }
+    }
+}
+
+/* What TCP takes at once gives its buffers back without a copy, the rest is copied. */
+static void give_back(struct cs_conn *c)
+{
+    ssize_t n = push(c, NULL, 0);
+    int err = n < 0 ? 0 : cs_chain_own(&c->out);
+    (void)err; /* without memory the ring has to wait for them */
 }
 
 /* Many small writes in one turn share a slice, so that one send takes them all. Bytes behind those
@@ -384,8 +415,9 @@ static int conn_write(struct cs_stream *s, struct cs_chain *data)
 {
     struct cs_conn *c = of(s);
     int err = writable(c);
-    if (err == 0) {
-        err = give_back_if_scarce(data);
+    bool scarce = err == 0 && is_scarce(data);
+    if (scarce && c->send.armed) {
+        err = cs_chain_own(data);
     }
     if (err < 0) {
         cs_chain_clear(data);
@@ -393,6 +425,9 @@ static int conn_write(struct cs_stream *s, struct cs_chain *data)
     }
     join_small(&c->out, data);
     cs_chain_move_all(&c->out, data);
+    if (scarce && !c->send.armed) {
+        give_back(c);
+    }
     c->full = c->full || c->out.len >= c->net->config.out_high;
     cs_conn_mark_dirty(c);
     return 0;
@@ -414,7 +449,6 @@ static void keep_little_unsent(struct cs_conn *c)
 static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
 {
     struct cs_conn *c = of(s);
-    struct iovec iov[CS_RING_IOV_MAX];
     ssize_t taken = writable(c);
     if (taken < 0 || c->send.armed) { /* armed: TCP was full, and that send comes first */
         return taken;
@@ -426,25 +460,9 @@ static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
     }
     keep_little_unsent(c);
     c->offered = false;
-    for (;;) {
-        unsigned n = cs_chain_iov(&c->out, iov, CS_RING_IOV_MAX - 1);
-        bool last = n < CS_RING_IOV_MAX - 1;
-        if (last && len > 0) {
-            iov[n++] = (struct iovec){(void *)(uintptr_t)data, len};
-        }
-        taken = n > 0 ? cs_ring_send_now(c->net->ring, c->fd, iov, n) : 0;
-        if (taken <= 0) {
-            c->found = (int16_t)taken;
-            return taken;
-        }
-        cs_conn_count_sent(c, (size_t)taken);
-        ssize_t before = CS_MIN(taken, (ssize_t)c->out.len);
-        cs_chain_drop(&c->out, (size_t)before);
-        if (last) {
-            c->offered = taken - before == (ssize_t)len;
-            return taken - before;
-        }
-    }
+    taken = push(c, data, len);
+    c->offered = taken == (ssize_t)len;
+    return taken;
 }
 
 static size_t conn_room(const struct cs_stream *s)
@@ -744,6 +762,10 @@ static void feed_starved(struct cs_net *n)
     while (free > 0 && (l = cs_list_first(&n->starved))) {
         struct cs_conn *c = cs_container_of(l, struct cs_conn, node);
         unstarve(c);
+        if (c->bulk && cs_ring_buffers_free(n->ring, CS_RING_BULK) == 0) {
+            c->bulk = false; /* slow receivers have them all: the small group has more */
+            c->streak = 0;
+        }
         cs_conn_read_on(c);
         free--;
     }

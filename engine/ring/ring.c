@@ -61,7 +61,7 @@ void cs_ring_config_default(struct cs_ring_config *config)
     *config = (struct cs_ring_config){
         .small_buffers = 256,
         .small_size = 2048,
-        .bulk_buffers = 32,
+        .bulk_buffers = 16,
         .bulk_size = 65536,
         /* A small datagram touches the first page of a buffer only. */
         .datagram_buffers = 256,
