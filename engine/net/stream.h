@@ -86,8 +86,8 @@ static inline void cs_stream_detach(struct cs_stream *s)
 }
 
 /* Takes all slices of data (which is empty afterwards, also on failure). 0, or the error that broke
- * the stream, CS_ECLOSED after close or shutdown, -ENOMEM (then nothing was taken that would be
- * sent in part). */
+ * the stream (also before on_eof could tell it), CS_ECLOSED after close or shutdown, -ENOMEM (then
+ * nothing was taken that would be sent in part). */
 CS_MUST_CHECK static inline int cs_stream_write(struct cs_stream *s, struct cs_chain *data)
 {
     return s->ops->write(s, data);
