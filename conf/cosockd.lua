@@ -66,5 +66,11 @@
 --     upstreams = { "127.0.0.1:80" },
 --     tls = { cert = "/etc/ssl/www.pem", key = env("CREDENTIALS_DIRECTORY", "/etc/ssl/private") .. "/www.key" },
 -- }
+--
+-- service "dns" {
+--     script = "udp.lua",
+--     listen = { "127.0.0.1:53" },
+--     upstreams = { "10.0.0.1:53", "10.0.0.2:53" },
+-- }
 
 include "conf.d/*.lua"

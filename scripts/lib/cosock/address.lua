@@ -39,6 +39,20 @@ function address.bind(text, options)
   return ba.socket.bind(at.port, copy)
 end
 
+-- ba.socket.udpcon to a written address.
+function address.udpcon(text, options)
+  local to, err = address.parse(text)
+  if not to then return nil, err end
+  if not to.host then return nil, ("%q names no host"):format(text) end
+  return ba.socket.udpcon(to.host, to.port, options)
+end
+
+local function each(addresses)
+  if type(addresses) ~= "table" then addresses = {addresses} end
+  if not addresses[1] then error("no address to listen on", 3) end
+  return ipairs(addresses)
+end
+
 -- Listens on one address or on a list of them; accepted(sock) is called for every connection and must not
 -- wait: it starts a cosocket. options: of ba.socket.bind. An address that cannot be bound is an error.
 function address.listen(addresses, accepted, options)
@@ -49,12 +63,21 @@ function address.listen(addresses, accepted, options)
       accepted(sock)
     end
   end
-  if type(addresses) ~= "table" then addresses = {addresses} end
-  if not addresses[1] then error("no address to listen on", 2) end
-  for _, text in ipairs(addresses) do
+  for _, text in each(addresses) do
     local listener, err, _, reason = address.bind(text, options)
     if not listener then error(("cannot listen on %s: %s"):format(text, reason or err), 2) end
     listener:event(accept, "r")
+  end
+end
+
+-- The same for UDP: serve(sock) is called for each address, as the cosocket of a socket bound to it.
+function address.listen_udp(addresses, serve)
+  for _, text in each(addresses) do
+    local at, err = address.parse(text)
+    if not at or not at.port then error(err or ("cannot listen on %s: not for UDP"):format(text), 2) end
+    local sock, what, _, reason = ba.socket.udpcon {port = at.port, intf = at.host}
+    if not sock then error(("cannot listen on %s: %s"):format(text, reason or what), 2) end
+    sock:event(serve, "s")
   end
 end
 
