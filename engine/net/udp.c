@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -13,7 +14,8 @@
 
 /* The kernel's socket. Lives until nobody uses it and no op is armed. */
 struct port {
-    struct cs_list node; /* in net->ports */
+    struct cs_list node;    /* in net->ports */
+    struct cs_list claimed; /* in claims, while it is bound */
     struct cs_net *net;
     cs_fd fd;
     struct cs_op recv, poll;
@@ -22,6 +24,10 @@ struct port {
     struct cs_addr bound;  /* len 0: not bound by its scripts */
     int family;
 };
+
+/* The bound ports of all cells of this process: each cell that binds an address gets a socket. */
+static struct cs_list claims = {&claims, &claims};
+static pthread_mutex_t claims_lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct cs_udp {
     struct cs_list node; /* in port->users */
@@ -220,6 +226,9 @@ static void join(struct port *p)
     if (!cs_list_empty(&p->users) || p->recv.armed || p->poll.armed) {
         return;
     }
+    pthread_mutex_lock(&claims_lock);
+    cs_list_remove(&p->claimed);
+    pthread_mutex_unlock(&claims_lock);
     cs_ring_close(p->net->ring, p->fd, false);
     cs_list_remove(&p->node);
     cs_free(p);
@@ -234,29 +243,65 @@ static void release(struct port *p)
     }
 }
 
+static bool is_claimed(const struct cs_addr *addr)
+{
+    cs_list_each(l, next, &claims) {
+        if (cs_addr_equal(&cs_container_of(l, struct port, claimed)->bound, addr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Binds with the claims locked: two cells may be first. */
+static int open_bound(struct port *p, const struct cs_udp_spec *spec)
+{
+    struct cs_ring *r = p->net->ring;
+    pthread_mutex_lock(&claims_lock);
+    p->fd = cs_ring_udp_open(r, spec->family, spec->local, NULL, is_claimed(spec->local));
+    p->bound = *spec->local;
+    if (p->fd >= 0 && cs_addr_port(&p->bound) == 0 &&
+        cs_ring_name(r, p->fd, false, &p->bound) < 0) {
+        p->bound.len = 0; /* then nobody can share it */
+    }
+    if (p->fd >= 0) {
+        cs_list_append(&claims, &p->claimed);
+    }
+    pthread_mutex_unlock(&claims_lock);
+    return p->fd < 0 ? p->fd : 0;
+}
+
+static int open_socket(struct port *p, const struct cs_udp_spec *spec)
+{
+    bool bind = spec->local && !spec->remote;
+    if (bind && !spec->dry) {
+        return open_bound(p, spec);
+    }
+    p->fd = cs_ring_udp_open(p->net->ring, spec->family, spec->dry ? NULL : spec->local,
+                             spec->remote, false);
+    if (bind && cs_addr_port(spec->local) != 0) {
+        p->bound = *spec->local;
+    }
+    return p->fd < 0 ? p->fd : 0;
+}
+
 static int open_port(struct port **out, struct cs_net *n, const struct cs_udp_spec *spec)
 {
     struct port *p = cs_zalloc(sizeof(*p));
     if (!p) {
         return -ENOMEM;
     }
-    p->fd = cs_ring_udp_open(n->ring, spec->family, spec->dry ? NULL : spec->local, spec->remote);
-    if (p->fd < 0) {
-        int err = p->fd;
+    p->net = n;
+    p->family = spec->family;
+    cs_list_init(&p->claimed);
+    cs_list_init(&p->users);
+    cs_op_init(&p->recv, recv_done);
+    cs_op_init(&p->poll, poll_done);
+    int err = open_socket(p, spec);
+    if (err < 0) {
         cs_free(p);
         return err;
     }
-    p->net = n;
-    p->family = spec->family;
-    if (spec->local && !spec->remote) {
-        p->bound = *spec->local;
-        if (cs_addr_port(&p->bound) == 0 && cs_ring_name(n->ring, p->fd, false, &p->bound) < 0) {
-            p->bound.len = 0; /* then nobody can share it */
-        }
-    }
-    cs_op_init(&p->recv, recv_done);
-    cs_op_init(&p->poll, poll_done);
-    cs_list_init(&p->users);
     cs_list_append(&n->ports, &p->node);
     *out = p;
     return 0;

@@ -11,11 +11,14 @@
  * it: they may still send from it, so that answers under way arrive. Its options stay as they were
  * set.
  *
+ * Cells of the process that bind the same address get a port each; the kernel spreads clients over
+ * them, by address and port. An address that somebody else has is found in use.
+ *
  * What is received is queued, bounded in bytes (read_ahead); what finds the queue full is dropped
  * and counted. Nothing is received before the first cs_udp_resume: until then it stays with the
  * kernel, in a queue with a bound of its own.
  *
- * Thread: its cell's.
+ * Thread: its cell's; opening and closing lock out other cells for a moment.
  */
 #ifndef CS_NET_UDP_H
 #define CS_NET_UDP_H

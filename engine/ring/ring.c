@@ -830,7 +830,7 @@ cs_fd cs_ring_adopt(struct cs_ring *r, int fd)
 /* ---- datagrams ---- */
 
 cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *local,
-                       const struct cs_addr *remote)
+                       const struct cs_addr *remote, bool join)
 {
     static const int one = 1, many = 4 << 20; /* the system cuts it to what it allows */
     int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -846,6 +846,9 @@ cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *loca
     if (!remote) { /* many may send to it at once */
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &many, sizeof(many));
     }
+    if (join) {
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+    }
     if ((local && bind(fd, &local->sa, local->len) < 0) ||
         (remote && connect(fd, &remote->sa, remote->len) < 0)) {
         int err = -errno;
@@ -853,6 +856,7 @@ cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *loca
         return err;
     }
     if (local) { /* ordinary, as listeners are: few, and closed at once when they are closed */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)); /* others may join it now */
         r->plain_open++;
         return fd;
     }

@@ -185,10 +185,11 @@ CS_MUST_CHECK cs_fd cs_ring_adopt(struct cs_ring *r, int fd);
 /* ---- datagrams ---- */
 
 /* A UDP socket of the family, bound to `local` and connected to `remote` (either may be NULL). An
- * IPv6 one is for IPv6 only. The descriptor (close it with cs_ring_close), or -EADDRINUSE,
- * -ENETUNREACH, -ENFILE ... */
+ * IPv6 one is for IPv6 only. join: this process has sockets at `local` already, perhaps those of
+ * other rings; the kernel spreads clients over them. Without it the address must be free. The
+ * descriptor (close it with cs_ring_close), or -EADDRINUSE, -ENETUNREACH, -ENFILE ... */
 CS_MUST_CHECK cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *local,
-                                     const struct cs_addr *remote);
+                                     const struct cs_addr *remote, bool join);
 
 /* Sends one datagram, now: to an address, or (NULL) to the peer of a connected socket. 0; -EAGAIN:
  * the send buffer is full (POLLOUT tells when not); -EMSGSIZE, -EACCES, -ECONNREFUSED (of an

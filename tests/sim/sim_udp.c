@@ -186,8 +186,11 @@ uint64_t sim_udp_next_ms(void)
 /* ---- the ring's face ---- */
 
 cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *local,
-                       const struct cs_addr *remote)
+                       const struct cs_addr *remote, bool join)
 {
+    if (join) {
+        sim_fail("cs_ring_udp_open with join: not simulated");
+    }
     struct sim_sock *s = open_socket(family, local, remote);
     if (!s) {
         return -EADDRINUSE;

@@ -281,6 +281,42 @@ static void test_hand_over(void **state)
     expect(f, f->b, "still");
 }
 
+/* Two cells of one process: each client comes to one of them, always the same one. */
+static void test_shared_by_two_cells(void **state)
+{
+    struct fixture *f = *state, *g = NULL;
+    enum { CLIENTS = 32, EACH = 3 };
+    struct cs_addr at = open_a(f);
+    cs_udp_resume(f->a);
+    assert_int_equal(setup((void **)&g), 0);
+    assert_int_equal(bound(g, &g->a, &at, 1, false), 0);
+    cs_udp_resume(g->a);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        int client = bound_socket(SOCK_DGRAM, &any);
+        uint64_t before = f->net.count.datagrams_in;
+        for (unsigned j = 1; j <= EACH; j++) {
+            assert_int_equal(sendto(client, "x", 1, 0, &at.sa, at.len), 1);
+            TURN_UNTIL(f->loop, NULL,
+                       (cs_loop_turn(g->loop, 0),
+                        f->net.count.datagrams_in + g->net.count.datagrams_in) == i * EACH + j);
+        }
+        assert_true((f->net.count.datagrams_in - before) % EACH == 0);
+        close(client);
+    }
+    assert_true(f->net.count.datagrams_in > 0 && g->net.count.datagrams_in > 0);
+    assert_int_equal(bound(f, &f->b, &at, 1, false), -EADDRINUSE); /* still once for each cell */
+    int foreign = socket(AF_INET, SOCK_DGRAM, 0);
+    assert_int_not_equal(bind(foreign, &at.sa, at.len), 0);
+    close(foreign);
+    assert_int_equal(teardown((void **)&g), 0);
+    peer_sends(f, "all of it here again", &at);
+    while (cs_udp_first(f->a)) {
+        cs_udp_drop(f->a);
+    }
+    expect(f, f->a, "all of it here again");
+}
+
 static void test_closed_by_the_engine(void **state)
 {
     struct fixture *f = *state;
@@ -322,13 +358,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_both_ways),
-        BOTH(test_connected),
-        BOTH(test_peer_gone),
-        BOTH(test_refused_by_the_system),
-        BOTH(test_queue_is_bounded),
-        BOTH(test_hand_over),
-        BOTH(test_closed_by_the_engine),
+        BOTH(test_both_ways),           BOTH(test_connected),
+        BOTH(test_peer_gone),           BOTH(test_refused_by_the_system),
+        BOTH(test_queue_is_bounded),    BOTH(test_hand_over),
+        BOTH(test_shared_by_two_cells), BOTH(test_closed_by_the_engine),
 #ifdef CS_FAULTS
         BOTH(test_no_memory),
 #endif

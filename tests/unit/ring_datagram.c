@@ -13,7 +13,7 @@ struct ends {
 static cs_fd udp_at(struct fixture *f, const char *ip, struct cs_addr *addr)
 {
     *addr = address(ip);
-    cs_fd fd = cs_ring_udp_open(f->ring, cs_addr_family(addr), addr, NULL);
+    cs_fd fd = cs_ring_udp_open(f->ring, cs_addr_family(addr), addr, NULL, false);
     assert_true(fd >= 0);
     assert_int_equal(cs_ring_name(f->ring, fd, false, addr), 0);
     return fd;
@@ -194,7 +194,7 @@ static void send_connected(struct fixture *f, const struct cs_addr *from)
     struct cs_addr peer, other, local;
     f->peer = plain_udp_at("127.0.0.1", &peer);
     int stranger = plain_udp_at("127.0.0.1", &other);
-    f->fd = cs_ring_udp_open(f->ring, AF_INET, from, &peer);
+    f->fd = cs_ring_udp_open(f->ring, AF_INET, from, &peer, false);
     assert_true(f->fd >= 0);
     assert_int_equal(cs_ring_name(f->ring, f->fd, false, &local), 0);
     receive(f);
@@ -241,7 +241,7 @@ static void test_unreachable_told_to_receive(void **state)
 {
     struct fixture *f = *state;
     struct cs_addr dead = dead_address();
-    f->fd = cs_ring_udp_open(f->ring, AF_INET, NULL, &dead);
+    f->fd = cs_ring_udp_open(f->ring, AF_INET, NULL, &dead, false);
     assert_true(f->fd >= 0);
     receive(f);
     assert_int_equal(cs_ring_sendto(f->ring, f->fd, "x", 1, NULL), 0);
@@ -254,7 +254,7 @@ static void test_unreachable_told_to_send(void **state)
 {
     struct fixture *f = *state;
     struct cs_addr dead = dead_address();
-    f->fd = cs_ring_udp_open(f->ring, AF_INET, NULL, &dead);
+    f->fd = cs_ring_udp_open(f->ring, AF_INET, NULL, &dead, false);
     assert_int_equal(cs_ring_sendto(f->ring, f->fd, "x", 1, NULL), 0);
     assert_int_equal(cs_ring_sendto(f->ring, f->fd, "x", 1, NULL), -ECONNREFUSED);
 }
@@ -265,11 +265,11 @@ static void test_open_fails(void **state)
 {
     struct fixture *f = *state;
     struct ends e = open_ends(f, "127.0.0.1");
-    assert_int_equal(cs_ring_udp_open(f->ring, AF_INET, &e.peer, NULL), -EADDRINUSE);
+    assert_int_equal(cs_ring_udp_open(f->ring, AF_INET, &e.peer, NULL, false), -EADDRINUSE);
     struct cs_addr foreign = address("192.0.2.1");
-    assert_int_equal(cs_ring_udp_open(f->ring, AF_INET, &foreign, NULL), -EADDRNOTAVAIL);
+    assert_int_equal(cs_ring_udp_open(f->ring, AF_INET, &foreign, NULL, false), -EADDRNOTAVAIL);
     struct rlimit limit = no_descriptors();
-    assert_int_equal(cs_ring_udp_open(f->ring, AF_INET, NULL, NULL), -EMFILE);
+    assert_int_equal(cs_ring_udp_open(f->ring, AF_INET, NULL, NULL, false), -EMFILE);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
@@ -281,7 +281,7 @@ static void test_table_full(void **state)
     if (!f->direct) {
         skip();
     }
-    while ((fds[n] = cs_ring_udp_open(f->ring, AF_INET, NULL, NULL)) >= 0) {
+    while ((fds[n] = cs_ring_udp_open(f->ring, AF_INET, NULL, NULL, false)) >= 0) {
         n++;
         assert_true(n < SLOTS);
     }
@@ -298,7 +298,7 @@ static void test_send_between_events(void **state)
     struct fixture *f = *state;
     struct cs_addr peer, local;
     f->peer = plain_udp_at("127.0.0.1", &peer);
-    f->fd = cs_ring_udp_open(f->ring, AF_INET, NULL, &peer);
+    f->fd = cs_ring_udp_open(f->ring, AF_INET, NULL, &peer, false);
     assert_int_equal(cs_ring_name(f->ring, f->fd, false, &local), 0);
     receive(f);
     peer_sends_to(f, &local, "a", 1);
