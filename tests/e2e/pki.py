@@ -1,6 +1,7 @@
 """Certificates for tests, made by the openssl command."""
 
 import os
+import ssl
 import subprocess
 
 
@@ -54,3 +55,18 @@ class Pki:
         if cert:
             openssl("ca", *by, "-revoke", cert)
         openssl("ca", *by, "-gencrl", "-out", crl)
+
+
+def server(cert, key):
+    """A context of Python's for a server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context
+
+
+def anybody():
+    """A context for a client that trusts every server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

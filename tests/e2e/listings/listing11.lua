@@ -1,0 +1,1 @@
+local s = ba.socket.connect("google.com",443,{shark=ba.sharkclient()});
