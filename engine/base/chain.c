@@ -24,7 +24,12 @@ struct cs_slice *cs_slice_create(size_t room)
     if (room > UINT32_MAX) {
         return NULL;
     }
-    s = cs_alloc(sizeof(*s) + room);
+    if (sizeof(*s) + room >= CS_BLOCK_MIN && sizeof(*s) + room <= CS_BLOCK_SIZE) {
+        room = CS_BLOCK_SIZE - sizeof(*s);
+        s = cs_block_alloc();
+    } else {
+        s = cs_alloc(sizeof(*s) + room);
+    }
     if (s == NULL) {
         return NULL;
     }
@@ -43,6 +48,8 @@ void cs_slice_release(struct cs_slice *s)
     }
     if (s->release != NULL) {
         s->release(s);
+    } else if (s->data + s->len + s->room == (uint8_t *)s + CS_BLOCK_SIZE) {
+        cs_block_free(s);
     } else {
         cs_free(s);
     }

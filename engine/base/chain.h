@@ -40,7 +40,7 @@ static inline bool cs_slice_is_lent(const struct cs_slice *s)
     return s->release != NULL;
 }
 
-/* An empty owned slice with room for `room` bytes, or NULL. */
+/* An empty owned slice with room for `room` bytes at least, or NULL. */
 CS_MUST_CHECK struct cs_slice *cs_slice_create(size_t room);
 
 /* Frees an owned slice, gives a lent one back. Accepts NULL. */

@@ -142,8 +142,40 @@ void *cs_resize_sized(void *ptr, size_t old_size, size_t new_size)
 #endif
 }
 
+/* Under AddressSanitizer none is kept: a block that is used after its end is to be noticed. */
+#if defined(__SANITIZE_ADDRESS__)
+#define BLOCKS_KEPT 0
+#else
+#define BLOCKS_KEPT 12
+#endif
+
+static _Thread_local struct {
+    unsigned count;
+    void *kept[BLOCKS_KEPT + 1];
+} mem_blocks;
+
+void *cs_block_alloc(void)
+{
+    if (mem_blocks.count == 0) {
+        return cs_alloc(CS_BLOCK_SIZE);
+    }
+    return cs_mem_fault() ? NULL : mem_blocks.kept[--mem_blocks.count];
+}
+
+void cs_block_free(void *ptr)
+{
+    if (mem_blocks.count < BLOCKS_KEPT) {
+        mem_blocks.kept[mem_blocks.count++] = ptr;
+    } else {
+        mem_free_sized(ptr, CS_BLOCK_SIZE);
+    }
+}
+
 void cs_mem_trim(void)
 {
+    while (mem_blocks.count > 0) {
+        free(mem_blocks.kept[--mem_blocks.count]);
+    }
 #ifdef CS_JEMALLOC
     /* The thread's cache first: what it holds is in use to the arenas. */
     mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);

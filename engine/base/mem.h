@@ -23,6 +23,14 @@ void cs_free(void *ptr);
  * cs_resize_sized: old_size 0 allocates, new_size 0 frees and returns NULL. */
 void *cs_resize_sized(void *ptr, size_t old_size, size_t new_size);
 
+/* Blocks of one size, for bytes that live shortly and fill about a record of TLS: the thread hands
+ * out first what it was given back last, so that they stay in the processor's cache. Each is memory
+ * of cs_alloc, and may as well be freed by cs_free. NULL when out of memory. */
+#define CS_BLOCK_MIN 16385 /* smaller needs are for cs_alloc: its next size class begins here */
+#define CS_BLOCK_SIZE 20480
+CS_MUST_CHECK void *cs_block_alloc(void);
+void cs_block_free(void *ptr);
+
 /* Gives unused pages back to the system. For quiet moments: it walks the allocator's lists. */
 void cs_mem_trim(void);
 

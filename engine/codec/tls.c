@@ -465,13 +465,24 @@ static int read_error(struct cs_tls *t, int n)
  * one. */
 static int read_apart(struct cs_tls *t, struct cs_chain *plain)
 {
-    uint8_t bytes[CS_TLS_RECORD_MAX];
-    int n = SSL_read(t->ssl, bytes, sizeof(bytes));
-    if (n <= 0) {
-        return read_error(t, n);
+    struct cs_slice *s = cs_slice_create(CS_TLS_RECORD_MAX);
+    if (!s) {
+        return -ENOMEM;
+    }
+    int n = SSL_read(t->ssl, s->data, CS_TLS_RECORD_MAX);
+    if (n >= ALONE) {
+        s->len = (uint32_t)n;
+        s->room -= (uint32_t)n;
+        cs_chain_push(plain, s);
+    } else {
+        int err = n > 0 ? cs_chain_append(plain, s->data, (size_t)n) : read_error(t, n);
+        cs_slice_release(s);
+        if (n <= 0 || err < 0) {
+            return err;
+        }
     }
     t->partial = false;
-    return cs_chain_append(plain, bytes, (size_t)n);
+    return 0;
 }
 
 /* Decrypts the whole records at io.next to `to`. Returns where the plain bytes end. */

@@ -18,6 +18,56 @@
 #include "codec/tls_inside.h"
 #include "codec/tls_ticket.h"
 
+/* ---- BoringSSL's memory ----
+ *
+ * It calls these three wherever it allocates, when the program has them. What is freed is wiped, as
+ * BoringSSL does itself; not so the buffers of records, which pass through the program in many more
+ * places. A size stands before the bytes. */
+
+#define EXPORTED __attribute__((visibility("default")))
+#define PREFIX sizeof(size_t)
+
+EXPORTED void *OPENSSL_memory_alloc(size_t size);
+EXPORTED void OPENSSL_memory_free(void *ptr);
+EXPORTED size_t OPENSSL_memory_get_size(void *ptr);
+
+static bool fits_block(size_t size)
+{
+    return size + PREFIX >= CS_BLOCK_MIN && size + PREFIX <= CS_BLOCK_SIZE;
+}
+
+void *OPENSSL_memory_alloc(size_t size)
+{
+    size_t *p = NULL;
+    if (size <= SIZE_MAX - PREFIX) {
+        p = fits_block(size) ? cs_block_alloc() : cs_alloc(size + PREFIX);
+    }
+    if (!p) {
+        return NULL;
+    }
+    *p = size;
+    return p + 1;
+}
+
+size_t OPENSSL_memory_get_size(void *ptr)
+{
+    return ((size_t *)ptr)[-1];
+}
+
+void OPENSSL_memory_free(void *ptr)
+{
+    size_t size = OPENSSL_memory_get_size(ptr);
+    void *p = (size_t *)ptr - 1;
+    if (fits_block(size)) {
+        cs_block_free(p);
+    } else {
+        OPENSSL_cleanse(ptr, size);
+        cs_free(p);
+    }
+}
+
+/* ---- */
+
 #define CACHE_DEFAULT 8
 /* Forward secrecy and authenticated encryption only (RFC 9325, 4.2). */
 #define CIPHERS_DEFAULT "ECDHE+AESGCM:ECDHE+CHACHA20"
