@@ -14,17 +14,11 @@
 
 #define TIMERS_MAX 1024
 
-struct post {
-    struct post *next;
-    cs_post_fn *fn;
-    void *arg;
-};
-
 /* What other threads have handed over. The wake-up is a pipe: an eventfd that is written to from
  * within the wake-up of another one (a ring_set's) is delayed by the kernel. */
 struct inbox {
     pthread_mutex_t lock;
-    struct post *first, **last;
+    struct cs_post *first, **last;
     int pipe[2];
     struct cs_op wake; /* poll on pipe[0] */
 };
@@ -48,14 +42,25 @@ struct cs_loop {
 
 /* ---- posting ---- */
 
-static struct post *inbox_take(struct inbox *in)
+static struct cs_post *inbox_take(struct inbox *in)
 {
     pthread_mutex_lock(&in->lock);
-    struct post *first = in->first;
+    struct cs_post *first = in->first;
     in->first = NULL;
     in->last = &in->first;
     pthread_mutex_unlock(&in->lock);
     return first;
+}
+
+static void inbox_add(struct inbox *in, struct cs_post *p)
+{
+    pthread_mutex_lock(&in->lock);
+    *in->last = p;
+    in->last = &p->next;
+    /* Inside the lock: once p can be taken, the loop may be about to end. */
+    ssize_t n = write(in->pipe[1], "", 1);
+    (void)n; /* fails only when the pipe is full, and then the loop is awake */
+    pthread_mutex_unlock(&in->lock);
 }
 
 static void inbox_arm(struct cs_loop *l)
@@ -76,10 +81,13 @@ static void inbox_woken(struct cs_op *op, const struct cs_event *ev)
         return; /* a pipe of our own cannot fail otherwise */
     }
     inbox_arm(l);
-    for (struct post *p = inbox_take(&l->inbox), *next; p; p = next) {
+    for (struct cs_post *p = inbox_take(&l->inbox), *next; p; p = next) {
+        bool owned = p->owned; /* fn may free it */
         next = p->next;
         p->fn(p->arg);
-        cs_free(p);
+        if (owned) {
+            cs_free(p);
+        }
     }
 }
 
@@ -94,19 +102,20 @@ static int inbox_init(struct inbox *in)
     return 0;
 }
 
+void cs_loop_post_with(struct cs_loop *l, struct cs_post *p, cs_post_fn *fn, void *arg)
+{
+    *p = (struct cs_post){.fn = fn, .arg = arg};
+    inbox_add(&l->inbox, p);
+}
+
 int cs_loop_post(struct cs_loop *l, cs_post_fn *fn, void *arg)
 {
-    struct post *p = cs_alloc(sizeof(*p));
+    struct cs_post *p = cs_alloc(sizeof(*p));
     if (!p) {
         return -ENOMEM;
     }
-    *p = (struct post){.fn = fn, .arg = arg};
-    pthread_mutex_lock(&l->inbox.lock);
-    *l->inbox.last = p;
-    l->inbox.last = &p->next;
-    pthread_mutex_unlock(&l->inbox.lock);
-    ssize_t n = write(l->inbox.pipe[1], "", 1);
-    (void)n; /* fails only when the pipe is full, and then the loop is awake */
+    *p = (struct cs_post){.fn = fn, .arg = arg, .owned = true};
+    inbox_add(&l->inbox, p);
     return 0;
 }
 
@@ -279,9 +288,11 @@ void cs_loop_destroy(struct cs_loop *l)
     while (l->inbox.wake.armed) {
         handle_events(l, cs_ring_wait(l->ring, 1000, l->events, CS_LOOP_EVENTS_MAX));
     }
-    for (struct post *p = inbox_take(&l->inbox), *next; p; p = next) {
+    for (struct cs_post *p = inbox_take(&l->inbox), *next; p; p = next) {
         next = p->next;
-        cs_free(p);
+        if (p->owned) {
+            cs_free(p);
+        }
     }
     cs_ring_destroy(l->ring);
     cs_wheel_destroy(l->wheel);

@@ -63,6 +63,15 @@ struct cs_wheel *cs_loop_wheel(const struct cs_loop *l);
 typedef void cs_post_fn(void *arg);
 CS_MUST_CHECK int cs_loop_post(struct cs_loop *l, cs_post_fn *fn, void *arg);
 
+/* The same with memory of the caller's, which the loop uses until it calls fn: cannot fail. */
+struct cs_post {
+    struct cs_post *next;
+    cs_post_fn *fn;
+    void *arg;
+    bool owned; /* by the loop */
+};
+void cs_loop_post_with(struct cs_loop *l, struct cs_post *p, cs_post_fn *fn, void *arg);
+
 /* ---- several loops in one thread ---- */
 
 struct cs_loop_set;

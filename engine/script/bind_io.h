@@ -2,13 +2,15 @@
  * bind_io - the io objects of ba-api C.4: a folder and what lies below it. No path of a script
  * leads out of it, neither by "..", nor as an absolute one, nor through a symbolic link.
  *
- * File calls are synchronous: they end when the kernel's page cache or the disk has answered.
+ * Calls that look at the disk are made by helper threads (blocking.h). An io object holds no
+ * descriptor, only the folder's path.
  */
 #ifndef CS_SCRIPT_BIND_IO_H
 #define CS_SCRIPT_BIND_IO_H
 
-#include <lua.h>
+#include <sys/types.h>
 
+#include "script/blocking.h"
 #include "script/vm.h"
 
 /* Pushes an io object for a folder; it need not exist yet (its calls give "notfound" until it
@@ -20,7 +22,7 @@ CS_RAISES void cs_push_io(lua_State *L, const char *dir);
 CS_RAISES void cs_io_open_script_mode(lua_State *L);
 
 /* For bindings that read a file themselves: opens a regular file of the io object at `arg` for
- * reading. The caller's descriptor, or -errno. Raises when that is no io object. */
+ * reading, in place. The caller's descriptor, or -errno. Raises when that is no io object. */
 CS_RAISES int cs_io_open_file(lua_State *L, int arg, const char *path);
 
 /* ---- bind_io_file.c ---- */
@@ -28,8 +30,11 @@ CS_RAISES int cs_io_open_file(lua_State *L, int arg, const char *path);
 /* For the metatable of the handles; once a VM. */
 CS_RAISES void cs_bind_io_file(lua_State *L);
 
-/* Pushes a file handle that is not open yet, and returns where its descriptor goes. */
-CS_RAISES int *cs_push_file(lua_State *L);
+/* Pushes a file handle, which gets the descriptor: *fd is -1 then. */
+CS_RAISES void cs_push_file(lua_State *L, int *fd);
+
+/* Whether the value is a handle of an open file. */
+bool cs_is_file(lua_State *L, int arg);
 
 /* open(2)'s flags for "r", "w", "a" with "+" and "b"; raises for anything else. */
 CS_RAISES int cs_check_file_mode(lua_State *L, int arg);
@@ -38,8 +43,13 @@ CS_RAISES int cs_check_file_mode(lua_State *L, int arg);
  * others can make the caller wait; any_kind: devices too. */
 CS_MUST_CHECK int cs_file_check(int *fd, bool any_kind);
 
-/* Pushes the whole rest of an open file. 0 or -errno (then nothing is pushed). */
-CS_RAISES int cs_file_read_all(lua_State *L, int fd);
+/* Reads up to `max` bytes (whole: as many as there are; else what one call gives) into memory of
+ * cs_alloc, at most `room`. 0, or -errno with nothing to free. */
+CS_MUST_CHECK int cs_file_read(int fd, size_t max, bool whole, size_t room, char **bytes,
+                               size_t *len);
+
+/* Bytes that the scripts may still use: room for cs_file_read. */
+size_t cs_file_room(const struct cs_vm *vm);
 
 /* nil, string, "ENAME" for an error of a file call. */
 CS_RAISES int cs_push_io_error(lua_State *L, int err);

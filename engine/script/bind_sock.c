@@ -577,7 +577,7 @@ static const char *state_name(const struct cs_sock *s)
     static const char *const waits[] = {
         [CS_WAIT_NONE] = "exec",       [CS_WAIT_READ] = "read",     [CS_WAIT_WRITE] = "write",
         [CS_WAIT_CONNECT] = "connect", [CS_WAIT_ACCEPT] = "accept", [CS_WAIT_DISABLE] = "disabled",
-        [CS_WAIT_TLS] = "upgrade",     [CS_WAIT_RELAY] = "exec"};
+        [CS_WAIT_TLS] = "upgrade",     [CS_WAIT_RELAY] = "exec",    [CS_WAIT_FILE] = "exec"};
     const struct cs_task *t = s->owner ? s->owner : s->waiter;
     if (s->state == CS_SOCK_TERMINATED) {
         return "terminated";

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "net/udp.h"
+#include "ring/work.h"
 #include "script/bind_relay.h"
 #include "script/bind_shark.h"
 #include "script/globals.h"
@@ -20,6 +21,7 @@
 #define COLLECT_AFTER_MS 1000 /* of quiet, before the one full collection */
 #define STOP_TASKS_MS 2000    /* stopped tasks get this long to end */
 #define STOP_FLUSH_MS 1000    /* ... and their connections this long to flush */
+#define STOP_FILES_MS 3000    /* a file call that does not come back is waited for so long */
 #define STOP_LOOK_MS 20       /* how often to look whether the tasks have ended */
 
 struct generation {
@@ -31,6 +33,7 @@ struct generation {
 struct cs_cell {
     struct cs_loop *loop;
     struct cs_net net;
+    struct cs_works works; /* of the scripts' files */
     struct cs_registry *registry;
     struct cs_cell_config config;
     struct generation *current, *staged;
@@ -42,6 +45,7 @@ struct cs_cell {
     uint64_t seen_activity;                              /* when last looked at */
     uint64_t errors_past, overruns_past, collected_past; /* of generations that are gone */
     bool stopping, abort_next;
+    uint64_t files_by_ms; /* stopping: file calls are not waited for after that */
 };
 
 /* ---- generations ---- */
@@ -58,6 +62,7 @@ static struct generation *generation_create(struct cs_cell *c, const struct cs_p
         cs_free(g);
         return NULL;
     }
+    g->vm->works = &c->works;
     g->vm->check_only = program->check_only;
     cs_list_init(&g->node);
     return g;
@@ -289,6 +294,7 @@ void cs_cell_drain(struct cs_cell *c)
 void cs_cell_stop(struct cs_cell *c)
 {
     c->stopping = true;
+    c->files_by_ms = cs_loop_now(c->loop) + STOP_FILES_MS;
     cs_cell_rollback(c);
     cs_registry_leave(c->registry, &c->net);
     if (c->current) {
@@ -314,7 +320,8 @@ bool cs_cell_filling(const struct cs_cell *c)
 bool cs_cell_finished(const struct cs_cell *c)
 {
     return c->stopping && !c->current && !c->staged && cs_list_empty(&c->draining) &&
-           cs_net_idle(&c->net) && cs_registry_left(c->registry, &c->net);
+           cs_net_idle(&c->net) && cs_registry_left(c->registry, &c->net) &&
+           (c->works.busy == 0 || cs_loop_now(c->loop) >= c->files_by_ms);
 }
 
 bool cs_cell_script_done(struct cs_cell *c, int *status)
@@ -494,6 +501,7 @@ int cs_cell_create(struct cs_cell **out, const struct cs_cell_config *config,
     if (err < 0) {
         goto fail;
     }
+    cs_works_init(&c->works, c->loop);
     err = cs_net_init(&c->net, c->loop, &config->net);
     if (err < 0) {
         goto fail;
@@ -518,7 +526,10 @@ void cs_cell_destroy(struct cs_cell *c)
     cs_timer_stop(cs_loop_wheel(c->loop), &c->collect);
     cs_timer_stop(cs_loop_wheel(c->loop), &c->stop);
     cs_net_finish(&c->net);
-    cs_loop_destroy(c->loop);
     cs_errors_free(&c->errors);
+    if (c->works.busy > 0) {
+        return; /* a helper still has the loop; the process is about to end */
+    }
+    cs_loop_destroy(c->loop);
     cs_free(c);
 }

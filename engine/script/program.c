@@ -227,7 +227,8 @@ bool cs_program_loaded(const struct cs_vm *vm)
 {
     cs_list_each(l, next, (struct cs_list *)&vm->tasks) {
         const struct cs_task *t = cs_container_of(l, struct cs_task, all);
-        if (t->kind == CS_TASK_STARTUP && t->state != CS_TASK_PARKED) {
+        bool waits = t->state == CS_TASK_PARKED && t->waiting != CS_WAIT_FILE;
+        if (t->kind == CS_TASK_STARTUP && !waits) {
             return false;
         }
     }

@@ -40,6 +40,7 @@ enum cs_wait {
     CS_WAIT_DISABLE,
     CS_WAIT_TLS, /* for the end of a handshake */
     CS_WAIT_RELAY,
+    CS_WAIT_FILE, /* for a helper thread (blocking.h): ends by itself */
 };
 
 enum cs_task_state { CS_TASK_READY, CS_TASK_RUNNING, CS_TASK_PARKED, CS_TASK_DONE };

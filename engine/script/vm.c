@@ -376,6 +376,9 @@ void cs_vm_stop(struct cs_vm *vm)
     wake_held(vm);
     cs_timers_stop(vm);
     cs_list_each(l, next, &vm->tasks) {
-        cs_task_interrupt(cs_container_of(l, struct cs_task, all), CS_ESHUTDOWN);
+        struct cs_task *t = cs_container_of(l, struct cs_task, all);
+        if (t->waiting != CS_WAIT_FILE) { /* it gets to know what became of the file */
+            cs_task_interrupt(t, CS_ESHUTDOWN);
+        }
     }
 }

@@ -17,6 +17,7 @@
 struct cs_slab;
 struct cs_task;
 struct cs_cell_config;
+struct cs_works;
 
 /* Marks functions that can leave by a Lua error (longjmp): no C resource may be held across a call
  * unless a userdata owns it already. */
@@ -33,6 +34,7 @@ struct cs_vm {
     lua_State *L; /* the main state: nothing runs on it but set-up and the collector */
     struct cs_net *net;
     struct cs_registry *registry;
+    struct cs_works *works; /* the cell's: blocking.h */
     enum cs_vm_state state;
     unsigned generation;
     bool script_mode;       /* `cosockd script.lua`: os.exit is allowed */
