@@ -29,7 +29,7 @@ ba.thread.run(function()
    ba.sleep(1)
    local file = assert(io:open(folder .. "/plain", "w"))
    for i = 1, 3 do
-      ba.thread.run(function() file:write(("%d"):rep(3, i):format(i, i, i) .. "\\n") end)
+      ba.thread.run(function() file:write(tostring(i):rep(3), "\\n") end)
    end
    file:write("last\\n")
    file:close()
