@@ -18,7 +18,7 @@ enum {
 static const char *const waits_for[] = {
     [CS_WAIT_NONE] = NULL,         [CS_WAIT_READ] = "read",     [CS_WAIT_WRITE] = "write",
     [CS_WAIT_CONNECT] = "connect", [CS_WAIT_ACCEPT] = "accept", [CS_WAIT_DISABLE] = "disable",
-    [CS_WAIT_TLS] = "upgrade",     [CS_WAIT_RELAY] = "relay",
+    [CS_WAIT_TLS] = "upgrade",     [CS_WAIT_RELAY] = "relay",   [CS_WAIT_FILE] = "file",
 };
 
 struct places {
