@@ -260,6 +260,19 @@ class SessionTest(Case):
         for _ in range(10):  # no new client waits for the dead one
             self.assert_answer(self.client(port), b"hello")
 
+    def test_workers_share_a_port(self):
+        """Each worker has a socket there: the kernel sends all of a client's datagrams to the same one."""
+        port = self.proxy_udp([self.echo_server()], settings="workers = 2")
+        harness.until(lambda: self.sockets() == 2, 10, "both workers' sockets")
+        clients = [self.client(port) for _ in range(40)]
+        for n in range(3):
+            for i, s in enumerate(clients):
+                self.assert_answer(s, b"%d/%d" % (i, n))
+        self.assertEqual(self.sockets(), 2 + len(clients))
+        self.assertEqual(self.reload().returncode, 0)
+        for s in clients:
+            self.assert_answer(s, b"after the reload")
+
     def test_unanswered(self):
         port = self.proxy_udp([self.echo_server(lambda data: None)])
         self.assert_no_answer(self.client(port), b"hello")
