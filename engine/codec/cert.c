@@ -99,10 +99,13 @@ static int read_chain(struct cs_cert *c, struct cs_cert_error *why)
     c->expires = INT64_MAX;
     for (size_t i = 0; i < n; i++) {
         const CRYPTO_BUFFER *b = sk_CRYPTO_BUFFER_value(c->chain, i);
-        struct cs_cert_info *info =
-            cs_cert_info_create(CRYPTO_BUFFER_data(b), CRYPTO_BUFFER_len(b));
+        struct cs_cert_info *info;
+        int err = cs_cert_info_create(&info, CRYPTO_BUFFER_data(b), CRYPTO_BUFFER_len(b));
 
-        if (!info) {
+        if (err == -ENOMEM) {
+            return err;
+        }
+        if (err < 0) {
             return cs_cert_wrong(why, "pem_cert_unrecognized_format", "certificate %zu is damaged",
                                  i + 1);
         }

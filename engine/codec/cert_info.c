@@ -188,12 +188,12 @@ static void read_names(struct info *i, X509 *x)
 
 /* ---- the whole ---- */
 
-static struct cs_cert_info *read_all(X509 *x, const uint8_t *der, size_t len)
+static int read_all(struct cs_cert_info **out, X509 *x, const uint8_t *der, size_t len)
 {
     struct info *i = cs_zalloc(sizeof(*i));
 
     if (!i) {
-        return NULL;
+        return -ENOMEM;
     }
     read_name(i, X509_get_subject_name(x), &i->public.subject);
     read_name(i, X509_get_issuer_name(x), &i->public.issuer);
@@ -204,31 +204,32 @@ static struct cs_cert_info *read_all(X509 *x, const uint8_t *der, size_t len)
     i->public.ca = X509_check_ca(x) == 1;
     read_names(i, x);
     SHA256(der, len, i->public.sha256);
-    ERR_clear_error();
     if (i->failed) {
         cs_cert_info_destroy(&i->public);
-        return NULL;
+        return -ENOMEM;
     }
-    return &i->public;
+    *out = &i->public;
+    return 0;
 }
 
-struct cs_cert_info *cs_cert_info_create(const void *text, size_t len)
+int cs_cert_info_create(struct cs_cert_info **out, const void *text, size_t len)
 {
     STACK_OF(CRYPTO_BUFFER) *all = sk_CRYPTO_BUFFER_new_null();
     struct cs_cert_error why;
-    struct cs_cert_info *info = NULL;
+    int err =
+        all ? cs_cert_read_all(all, (struct cs_cert_text){text, len}, NULL, NULL, &why) : -ENOMEM;
 
-    if (all && cs_cert_read_all(all, (struct cs_cert_text){text, len}, NULL, NULL, &why) == 0 &&
-        sk_CRYPTO_BUFFER_num(all) > 0) {
-        CRYPTO_BUFFER *first = sk_CRYPTO_BUFFER_value(all, 0);
-        X509 *x = X509_parse_from_buffer(first);
+    if (err == 0) {
+        CRYPTO_BUFFER *first =
+            sk_CRYPTO_BUFFER_num(all) > 0 ? sk_CRYPTO_BUFFER_value(all, 0) : NULL;
+        X509 *x = first ? X509_parse_from_buffer(first) : NULL;
 
-        info = x ? read_all(x, CRYPTO_BUFFER_data(first), CRYPTO_BUFFER_len(first)) : NULL;
+        err = x ? read_all(out, x, CRYPTO_BUFFER_data(first), CRYPTO_BUFFER_len(first)) : -EINVAL;
         X509_free(x);
     }
     sk_CRYPTO_BUFFER_pop_free(all, CRYPTO_BUFFER_free);
     ERR_clear_error();
-    return info;
+    return err;
 }
 
 void cs_cert_info_destroy(struct cs_cert_info *info)

@@ -22,8 +22,8 @@ struct cs_cert_info {
     unsigned name_count;
 };
 
-/* DER or PEM (its first certificate). NULL: not a certificate, or no memory. */
-CS_MUST_CHECK struct cs_cert_info *cs_cert_info_create(const void *text, size_t len);
+/* DER or PEM (its first certificate). 0, -EINVAL when it is no certificate, -ENOMEM. */
+CS_MUST_CHECK int cs_cert_info_create(struct cs_cert_info **out, const void *text, size_t len);
 void cs_cert_info_destroy(struct cs_cert_info *info); /* accepts NULL */
 
 /* "YYMMDDHHMMSSZ" (years from 1950 on) or "YYYYMMDDHHMMSSZ" in seconds since 1970; 0 when it is

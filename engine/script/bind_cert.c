@@ -494,9 +494,12 @@ void cs_push_cert_info(lua_State *L, const void *text, size_t len)
 
     *i = NULL;
     luaL_setmetatable(L, INFO_TYPE);
-    *i = cs_cert_info_create(text, len);
-    if (*i) {
+    int err = cs_cert_info_create(i, text, len);
+
+    if (err == 0) {
         push_info(L, *i);
+    } else if (err == -ENOMEM) {
+        luaL_error(L, "not enough memory");
     } else {
         luaL_pushfail(L);
     }

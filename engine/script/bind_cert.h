@@ -21,7 +21,8 @@ CS_RAISES struct cs_store *cs_check_store(lua_State *L, int arg);
  * nil, error pushed (2 or 3 values: *values). */
 CS_RAISES struct cs_store *cs_push_system_store(lua_State *L, int *values);
 
-/* Pushes the table of ba.parsecert for a certificate (DER or PEM); nil when it is none. */
+/* Pushes the table of ba.parsecert for a certificate (DER or PEM); nil when it is none.
+ * Raises when out of memory. */
 CS_RAISES void cs_push_cert_info(lua_State *L, const void *text, size_t len);
 
 /* ---- bind_cert_make.c ---- */
