@@ -334,7 +334,7 @@ static enum csd_exit start_workers(struct csd_server *s)
     int err;
 
     config.max = max_cells(s);
-    if (csd_inherit_sockets(&s->inherit) != 0) {
+    if (csd_inherit_sockets(&s->inherit) != 0 || cs_admit_create(&s->admit) != 0) {
         return failed(CSD_EXIT_FAILURE, "out of memory");
     }
     s->table = cs_listen_table_create(worker_count(s), s->inherit);
@@ -343,6 +343,7 @@ static enum csd_exit start_workers(struct csd_server *s)
     }
     config.table = s->table;
     csd_config_cell(s->config, &s->cell_config);
+    s->cell_config.net.admit = s->admit;
     err = csd_workers_start(&s->workers, &config, worker_count(s), csd_server_is_script(s), why,
                             sizeof(why));
     if (err == CS_ENOTSUP) {
@@ -386,6 +387,7 @@ static void tear_down(struct csd_server *s)
     csd_workers_destroy(s->workers);
     cs_listen_table_destroy(s->table);
     cs_inherit_destroy(s->inherit);
+    cs_admit_destroy(s->admit);
     csd_control_close(s->control);
     if (s->signal_fd >= 0) {
         (void)close(s->signal_fd);

@@ -137,6 +137,11 @@ static void commit(struct csd_server *s)
     csd_workers_send(s->workers, CSD_COMMIT);
 }
 
+static bool apply_limits(struct csd_server *s)
+{
+    return csd_config_admit(s->loading->config, s->admit) == 0;
+}
+
 /* Everything is bound and nothing has run yet that a peer could reach: the moment to give up root.
  */
 static void start_loaded(struct csd_server *s)
@@ -154,7 +159,11 @@ static void start_loaded(struct csd_server *s)
     if (s->identity.change) {
         csd_logging_chown(s->identity.uid, s->identity.gid);
     }
-    if (!csd_privs_drop(&s->identity, why, sizeof(why))) {
+    bool limits = apply_limits(s);
+    if (!limits) {
+        (void)snprintf(why, sizeof(why), "out of memory");
+    }
+    if (!limits || !csd_privs_drop(&s->identity, why, sizeof(why))) {
         tell_start_failed(s, why);
         s->exit_status = CSD_EXIT_FAILURE;
         csd_workers_send(s->workers, CSD_ROLLBACK);
@@ -274,6 +283,9 @@ void csd_server_loaded(struct csd_server *s, const struct csd_answers *a)
         start_loaded(s);
     } else if (a->load_err < 0) {
         reload_over(s, false, errors);
+    } else if (!apply_limits(s)) {
+        csd_workers_send(s->workers, CSD_ROLLBACK);
+        reload_over(s, false, "out of memory\n");
     } else {
         commit(s);
     }

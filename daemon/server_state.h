@@ -40,6 +40,7 @@ struct csd_server {
     struct csd_config *config;  /* the last one accepted */
     struct cs_cell_config cell_config;
     struct csd_identity identity;
+    struct cs_admit *admit;
     struct cs_inherit *inherit;
     struct cs_listen_table *table;
     struct csd_workers *workers;

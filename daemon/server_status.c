@@ -39,7 +39,8 @@ struct csd_status csd_server_status(const struct csd_server *s)
                                .refused = s->refused,
                                .cell = &s->cell_status,
                                .workers = s->workers,
-                               .worker_count = csd_workers_count(s->workers)};
+                               .worker_count = csd_workers_count(s->workers),
+                               .admit = s->admit};
 }
 
 /* The text, zero-terminated; free(3). NULL when out of memory. */

@@ -53,6 +53,22 @@ static void certificate_text(const struct cs_cert_status *c, FILE *out)
     }
 }
 
+/* In all, then each service. */
+static void admission_text(void *user, const struct cs_admit_count *c)
+{
+    FILE *out = user;
+
+    (void)fprintf(out, "%s%-8s %u open", c->name ? "service " : "accepted", c->name ? c->name : "",
+                  c->open);
+    if (c->limits.max > 0) {
+        (void)fprintf(out, " of %u", c->limits.max);
+    }
+    if (c->limits.max_client > 0) {
+        (void)fprintf(out, ", %u of a client", c->limits.max_client);
+    }
+    (void)fprintf(out, "; paused %" PRIu64 " times, %" PRIu64 " refused\n", c->paused, c->refused);
+}
+
 void csd_status_text(const struct csd_status *s, FILE *out)
 {
     const struct cs_cell_status *c = s->cell;
@@ -69,6 +85,9 @@ void csd_status_text(const struct csd_status *s, FILE *out)
                   " closed, %" PRIu64 " lost\n",
                   c->connections, c->net.accepted, c->net.connected, c->net.closed,
                   c->net.accept_lost);
+    (void)fprintf(out, "short            %" PRIu64 " pauses for want of descriptors or memory\n",
+                  c->net.accept_pauses);
+    cs_admit_counts(s->admit, admission_text, out);
     for (unsigned i = 0; s->worker_count > 1 && i < s->worker_count; i++) {
         const struct cs_cell_status *w = csd_workers_status(s->workers, i);
 
@@ -121,6 +140,22 @@ static void generation_json(struct csd_json *j, const struct cs_generation_statu
     csd_json_close(j, '}');
 }
 
+static void admission_json(void *user, const struct cs_admit_count *c)
+{
+    struct csd_json *j = user;
+
+    csd_json_open(j, NULL, '{');
+    if (c->name) {
+        csd_json_string(j, "service", c->name);
+    }
+    csd_json_uint(j, "connections", c->open);
+    csd_json_uint(j, "maxconn", c->limits.max);
+    csd_json_uint(j, "limit_conn", c->limits.max_client);
+    csd_json_uint(j, "paused", c->paused);
+    csd_json_uint(j, "refused", c->refused);
+    csd_json_close(j, '}');
+}
+
 static void certificate_json(struct csd_json *j, const struct cs_cert_status *c)
 {
     csd_json_open(j, NULL, '{');
@@ -138,6 +173,7 @@ static void counters_json(struct csd_json *j, const struct cs_cell_status *c)
     csd_json_uint(j, "connected", c->net.connected);
     csd_json_uint(j, "closed", c->net.closed);
     csd_json_uint(j, "accept_lost", c->net.accept_lost);
+    csd_json_uint(j, "accept_pauses", c->net.accept_pauses);
     csd_json_uint(j, "bytes_in", c->net.bytes_in);
     csd_json_uint(j, "bytes_out", c->net.bytes_out);
     csd_json_uint(j, "bytes_spliced", c->net.bytes_spliced);
@@ -189,6 +225,9 @@ void csd_status_json(const struct csd_status *s, FILE *out)
     csd_json_uint(&j, "cells", s->cell->cells);
     workers_json(&j, s);
     counters_json(&j, s->cell);
+    csd_json_open(&j, "admission", '[');
+    cs_admit_counts(s->admit, admission_json, &j);
+    csd_json_close(&j, ']');
     csd_json_open(&j, "generations", '[');
     for (unsigned i = 0; i < s->cell->generation_count; i++) {
         generation_json(&j, &s->cell->generations[i]);

@@ -17,6 +17,7 @@ struct csd_status {
     const struct cs_cell_status *cell; /* all of them summed up */
     const struct csd_workers *workers;
     unsigned worker_count;
+    struct cs_admit *admit;
 };
 
 void csd_status_text(const struct csd_status *s, FILE *out);

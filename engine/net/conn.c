@@ -635,6 +635,15 @@ static void stop(struct cs_conn *c)
 }
 
 /* Steps 2 and 3: once no op is armed the descriptor is closed; the bury phase tells the user. */
+static void leave_gate(const struct cs_conn *c)
+{
+    struct cs_addr peer;
+    bool known = cs_conn_peername(c, &peer) == 0;
+    if (c->pass) {
+        cs_gate_leave(c->origin->gate, c->pass, known ? &peer : NULL);
+    }
+}
+
 static void join(struct cs_conn *c)
 {
     if (c->state != STOPPING || c->recv.armed || c->send.armed || c->ctl.armed) {
@@ -651,6 +660,7 @@ static void join(struct cs_conn *c)
     if (c->origin) {
         cs_conn_log_end(c);
         c->origin->open--;
+        leave_gate(c);
         cs_origin_unref(c->origin);
         c->origin = NULL;
     }
@@ -805,6 +815,12 @@ void cs_origin_unref(struct cs_origin *o)
     if (--o->refs == 0) {
         o->free(o);
     }
+}
+
+void cs_conn_set_pass(struct cs_conn *c, unsigned pass)
+{
+    CS_ASSERT(c->origin && !c->pass);
+    c->pass = pass & 7u;
 }
 
 struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr *peer,

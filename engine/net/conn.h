@@ -27,9 +27,10 @@ struct cs_conn;
 /* For the log line at the end and for counting: what accepted the connection. Outlives it (counted
  * reference). */
 struct cs_origin {
-    const char *service; /* name for the log */
-    unsigned refs;       /* connections that point here, plus one of the owner */
-    unsigned open;       /* connections open now */
+    const char *service;  /* name for the log */
+    unsigned refs;        /* connections that point here, plus one of the owner */
+    unsigned open;        /* connections open now */
+    struct cs_gate *gate; /* that they were let in by; NULL: nobody asked */
     void (*free)(struct cs_origin *o);
 };
 
@@ -40,6 +41,9 @@ void cs_origin_unref(struct cs_origin *o);
  * reference. NULL when out of memory: the caller still has the descriptor. */
 CS_MUST_CHECK struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr *peer,
                                              struct cs_origin *origin);
+
+/* What the gate of its origin counted it as, given back at its end. Not twice. */
+void cs_conn_set_pass(struct cs_conn *c, unsigned pass);
 
 /* Called once from the loop: err 0, or why it failed (then close the stream). */
 typedef void cs_conn_connected_fn(void *user, struct cs_conn *c, int err);

@@ -48,6 +48,7 @@ struct cs_conn {
     bool shut : 1; /* the write side is to be ended when the output is sent */
     bool shut_done : 1;
     bool reset : 1;       /* close with RST */
+    unsigned pass : 3;    /* enum cs_admit_pass: given back to the gate of its origin */
     bool offered : 1;     /* TCP has taken all that was offered this turn */
     bool lean : 1;        /* keep_little_unsent has been */
     bool direct : 1;      /* its user reads the descriptor itself */

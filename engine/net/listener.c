@@ -22,6 +22,7 @@ enum {
     HEADROOM_MAX = 256, /* slots kept free for what one reap may bring after the cancel */
     BURST_MAX = 512,    /* with fewer slots than this, connections are taken one at a time */
     TABLE_MS = 30,      /* how often a full table is looked at: nobody tells when it has room */
+    HELD_MS = 1000,     /* a full gate is looked at, should its call get lost for want of memory */
     BACKOFF_MS = 100,   /* after an error that the next accept would meet again */
     ERRORS_MAX = 100,   /* this many others in a row count as such an error too */
     EMPTY_MAX = 8192, /* connections accepted while closing, in case they come faster than we go */
@@ -42,6 +43,7 @@ struct accepted {
     cs_fd fd;
     struct sockaddr_in6 name;
     struct cs_ref conn; /* a reference: cs_net_close_all may end it while it waits here */
+    bool extra;         /* came although the gate was full: not to be taken before it lets it in */
 };
 
 /* A socket, and the listeners of one thread's cells that are open on it. */
@@ -75,14 +77,17 @@ struct cs_listener {
     struct cs_list waiting; /* struct accepted */
     unsigned waiting_count;
     unsigned looking; /* accepted ones whose peername is under way */
+    unsigned extras;  /* of those waiting */
     unsigned errors;  /* in a row */
     unsigned headroom;
-    bool table_full;       /* that has been said */
-    bool once;             /* the accept that is armed takes one connection */
-    bool full;             /* the queue passed QUEUE_HIGH and is not yet below QUEUE_LOW */
-    struct cs_timer retry; /* while active accept stays off */
-    struct cs_timer kick;  /* tell the owner from the loop: what waits, or that it is over */
-    struct cs_log_limit failing, pausing; /* of log lines: one must not hide the other */
+    bool table_full;          /* that has been said */
+    bool once;                /* the accept that is armed takes one connection */
+    bool full;                /* the queue passed QUEUE_HIGH and is not yet below QUEUE_LOW */
+    bool held;                /* the gate is full, and that has been said */
+    struct cs_list held_node; /* in net->held */
+    struct cs_timer retry;    /* while active accept stays off */
+    struct cs_timer kick;     /* tell the owner from the loop: what waits, or that it is over */
+    struct cs_log_limit failing, pausing, refusing; /* of log lines: one must not hide the other */
 };
 
 static void listener_update(struct cs_listener *l);
@@ -92,6 +97,9 @@ static void listener_update(struct cs_listener *l);
 static void origin_free(struct cs_origin *base)
 {
     struct origin *o = cs_container_of(base, struct origin, base);
+    if (base->gate) {
+        cs_gate_put(base->gate);
+    }
     cs_free(o->service);
     cs_free(o);
 }
@@ -174,6 +182,7 @@ static void listener_free(struct cs_listener *l)
         cs_timer_stop(cs_loop_wheel(l->net->loop), &l->retry);
         cs_timer_stop(cs_loop_wheel(l->net->loop), &l->kick);
     }
+    cs_list_remove(&l->held_node);
     cs_origin_unref(&l->origin->base);
     cs_free(l);
     if (closed) {
@@ -201,17 +210,81 @@ static void lost(struct cs_listener *l, const char *why)
                    l->origin->service, cs_addr_text(&l->addr, text));
 }
 
+static void listener_pause(struct cs_listener *l, uint64_t ms)
+{
+    cs_timer_set(cs_loop_wheel(l->net->loop), &l->retry, cs_loop_now(l->net->loop) + ms);
+}
+
+/* No use in trying again at once. */
+static void listener_back_off(struct cs_listener *l)
+{
+    l->net->count.accept_pauses++;
+    listener_pause(l, BACKOFF_MS);
+}
+
+static void accepted_drop(struct accepted *a)
+{
+    cs_ring_close(a->l->net->ring, a->fd, true);
+    cs_free(a);
+}
+
+static void accepted_no_memory(struct accepted *a)
+{
+    struct cs_listener *l = a->l;
+    accepted_drop(a);
+    lost(l, "out of memory");
+    listener_back_off(l);
+}
+
+static void refused(struct cs_listener *l, const struct cs_addr *peer)
+{
+    char addr[CS_ADDR_TEXT_MAX], ip[CS_ADDR_TEXT_MAX];
+    cs_log_limited(&l->refusing, CS_LOG_WARN,
+                   "connection refused: its client has limit_conn service=%s addr=%s peer=%s",
+                   l->origin->service, cs_addr_text(&l->addr, addr), cs_addr_ip(peer, ip));
+}
+
+/* Without its gate it must not accept: memory for it is asked for until there is some. */
+static bool listener_has_gate(struct cs_listener *l)
+{
+    struct cs_origin *o = &l->origin->base;
+    if (!o->gate && l->net->config.admit) {
+        o->gate = cs_gate_get(l->net->config.admit, o->service);
+        return o->gate != NULL;
+    }
+    return true;
+}
+
 /* Makes the conn and puts it into the queue. peer may be NULL. */
 static void accepted_queue(struct accepted *a, const struct cs_addr *peer)
 {
     struct cs_listener *l = a->l;
-    struct cs_conn *c = cs_conn_create(l->net, a->fd, peer, &l->origin->base);
-    if (!c) {
-        cs_ring_close(l->net->ring, a->fd, true);
-        cs_free(a);
-        lost(l, "out of memory");
+    if (!listener_has_gate(l)) {
+        accepted_no_memory(a);
         return;
     }
+    struct cs_gate *gate = l->origin->base.gate;
+    int pass = gate ? cs_gate_enter(gate, peer) : CS_PASS_NONE;
+    if (pass == -EUSERS) {
+        refused(l, peer);
+        accepted_drop(a);
+        return;
+    }
+    if (pass == -ENOMEM) {
+        accepted_no_memory(a);
+        return;
+    }
+    struct cs_conn *c = cs_conn_create(l->net, a->fd, peer, &l->origin->base);
+    if (!c) {
+        if (pass > 0) {
+            cs_gate_leave(gate, (unsigned)pass, peer);
+        }
+        accepted_no_memory(a);
+        return;
+    }
+    a->extra = pass < 0;
+    l->extras += a->extra;
+    cs_conn_set_pass(c, pass < 0 ? CS_PASS_NONE : (unsigned)pass);
     a->conn = cs_pool_ref(c);
     cs_list_append(&l->waiting, &a->node);
     l->waiting_count++;
@@ -225,8 +298,7 @@ static void accepted_named(struct cs_op *op, const struct cs_event *ev)
     l->looking--;
     if (ev->res ==
         -ENOTCONN) { /* reset before we got round to it (not every kernel says so here) */
-        cs_ring_close(l->net->ring, a->fd, true);
-        cs_free(a);
+        accepted_drop(a);
     } else if (ev->res < 0) {
         accepted_queue(a, NULL);
     } else {
@@ -246,6 +318,7 @@ static void listener_admit(struct cs_listener *l, cs_fd fd)
     if (!a) {
         cs_ring_close(l->net->ring, fd, true);
         lost(l, "out of memory");
+        listener_back_off(l);
         return;
     }
     int family = cs_addr_family(&l->addr);
@@ -279,9 +352,62 @@ static bool listener_queue_full(struct cs_listener *l)
     return l->full;
 }
 
-static void listener_pause(struct cs_listener *l, uint64_t ms)
+/* ---- the gate ---- */
+
+/* Asks to be called when the gate has room. False when it has some already. */
+static bool listener_hold(struct cs_listener *l, struct cs_gate *gate)
 {
-    cs_timer_set(cs_loop_wheel(l->net->loop), &l->retry, cs_loop_now(l->net->loop) + ms);
+    char text[CS_ADDR_TEXT_MAX];
+    if (!cs_gate_wait(gate, &l->net->room, !l->held)) {
+        return false;
+    }
+    if (!l->held) {
+        l->held = true;
+        cs_log_limited(&l->pausing, CS_LOG_WARN,
+                       "maxconn reached, accepting paused service=%s addr=%s", l->origin->service,
+                       cs_addr_text(&l->addr, text));
+    }
+    if (cs_list_empty(&l->held_node)) {
+        cs_list_append(&l->net->held, &l->held_node);
+    }
+    listener_pause(l, HELD_MS);
+    return true;
+}
+
+/* Also when those who have been accepted already will fill it. */
+static bool listener_gate_full(struct cs_listener *l)
+{
+    struct cs_gate *gate = l->origin->base.gate;
+    unsigned owed = l->looking + l->extras, room;
+    while (gate && (room = cs_gate_room(gate)) <= owed) {
+        if (room > 0 || listener_hold(l, gate)) {
+            return true; /* with room: each of them asks again when it is through */
+        }
+    }
+    l->held = false;
+    return false;
+}
+
+static unsigned listener_room(const struct cs_listener *l)
+{
+    unsigned slots = cs_ring_accept_room(l->net->ring);
+    struct cs_gate *gate = l->origin->base.gate;
+    return gate ? CS_MIN(slots, cs_gate_room(gate)) : slots;
+}
+
+void cs_listeners_room(void *arg)
+{
+    struct cs_net *n = arg;
+    struct cs_list held;
+    cs_list_init(&held);
+    cs_list_splice(&held, &n->held);
+    cs_list_each(node, next, &held) {
+        struct cs_listener *l = cs_container_of(node, struct cs_listener, held_node);
+        cs_list_remove(node);
+        cs_timer_stop(cs_loop_wheel(n->loop), &l->retry);
+        listener_kick(l);
+        listener_update(l);
+    }
 }
 
 /* A full table is looked at from time to time; said when it begins, not at each look. */
@@ -289,6 +415,13 @@ static bool listener_must_wait(struct cs_listener *l)
 {
     char text[CS_ADDR_TEXT_MAX];
     if (listener_queue_full(l) || cs_timer_active(&l->retry)) {
+        return true;
+    }
+    if (!listener_has_gate(l)) {
+        listener_back_off(l);
+        return true;
+    }
+    if (listener_gate_full(l)) {
         return true;
     }
     if (!listener_table_full(l)) {
@@ -300,6 +433,7 @@ static bool listener_must_wait(struct cs_listener *l)
     }
     if (!l->table_full) {
         l->table_full = true;
+        l->net->count.accept_pauses++;
         cs_log_limited(&l->pausing, CS_LOG_WARN,
                        "descriptor table full, accepting paused service=%s addr=%s",
                        l->origin->service, cs_addr_text(&l->addr, text));
@@ -321,7 +455,7 @@ static void listener_accept_failed(struct cs_listener *l, int err)
     }
     if (err == -EMFILE || err == -ENFILE) {
         lost(l, "the descriptor table is full");
-        listener_pause(l, BACKOFF_MS);
+        listener_back_off(l);
         return;
     }
     if (l->errors < ERRORS_MAX) {
@@ -330,7 +464,7 @@ static void listener_accept_failed(struct cs_listener *l, int err)
     if (accept_error_lasts(err) || l->errors == ERRORS_MAX) {
         cs_log_limited(&l->failing, CS_LOG_ERROR, "accept: %s service=%s addr=%s", cs_err_text(err),
                        l->origin->service, cs_addr_text(&l->addr, text));
-        listener_pause(l, BACKOFF_MS);
+        listener_back_off(l);
     }
 }
 
@@ -348,7 +482,11 @@ static void listener_accepted(struct cs_op *op, const struct cs_event *ev)
 
 static void listener_retry(struct cs_timer *t)
 {
-    listener_update(cs_container_of(t, struct cs_listener, retry));
+    struct cs_listener *l = cs_container_of(t, struct cs_listener, retry);
+    if (l->extras > 0) {
+        listener_kick(l);
+    }
+    listener_update(l);
 }
 
 /* ---- closing ---- */
@@ -378,15 +516,48 @@ static void listener_empty(struct cs_listener *l)
     l->socket = NULL;
 }
 
-static struct cs_conn *listener_pop(struct cs_listener *l)
+/* One that came although the gate was full. False: it still is; *c becomes NULL when it may not
+ * come in at all. */
+static bool listener_let_in(struct cs_listener *l, struct accepted *a, struct cs_conn **c)
+{
+    struct cs_addr peer;
+    bool known = cs_conn_peername(*c, &peer) == 0;
+    int pass = cs_gate_enter(cs_conn_origin(*c)->gate, known ? &peer : NULL);
+    if (pass == -EAGAIN) {
+        return false;
+    }
+    if (pass < 0) {
+        if (pass == -EUSERS) {
+            refused(l, &peer);
+        } else {
+            lost(l, "out of memory");
+        }
+        cs_stream_close(cs_conn_stream(*c), CS_CLOSE_ABORT, pass);
+        *c = NULL;
+    } else {
+        cs_conn_set_pass(*c, (unsigned)pass);
+    }
+    a->extra = false;
+    l->extras--;
+    return true;
+}
+
+/* force: to be closed, so the gate is not asked. */
+static struct cs_conn *listener_pop(struct cs_listener *l, bool force)
 {
     struct cs_conn *c = NULL;
     struct cs_list *node;
     while (!c && (node = cs_list_first(&l->waiting))) {
         struct accepted *a = cs_container_of(node, struct accepted, node);
+        c = cs_pool_get(l->net->conns, a->conn);
+        while (c && a->extra && !force && !listener_let_in(l, a, &c)) {
+            if (listener_hold(l, cs_conn_origin(c)->gate)) {
+                return NULL;
+            }
+        }
+        l->extras -= a->extra;
         cs_list_remove(node);
         l->waiting_count--;
-        c = cs_pool_get(l->net->conns, a->conn);
         cs_free(a);
     }
     return c;
@@ -396,7 +567,7 @@ static struct cs_conn *listener_pop(struct cs_listener *l)
 static void listener_dismiss(struct cs_listener *l)
 {
     struct cs_conn *c;
-    while ((c = listener_pop(l))) {
+    while ((c = listener_pop(l, true))) {
         cs_stream_close(cs_conn_stream(c), CS_CLOSE_GRACEFUL, CS_ESHUTDOWN);
     }
 }
@@ -416,7 +587,7 @@ static void listener_update(struct cs_listener *l)
         return;
     }
     bool wanted = l->state == LISTENER_OPEN && !listener_must_wait(l);
-    bool once = cs_ring_accept_room(l->net->ring) <= BURST_MAX;
+    bool once = listener_room(l) <= BURST_MAX;
     if (l->accept.armed) {
         if (!wanted || (once && !l->once)) {
             cs_ring_cancel(l->net->ring, &l->accept);
@@ -460,6 +631,7 @@ static struct cs_listener *listener_create(const char *service)
     }
     cs_op_init(&l->accept, listener_accepted);
     cs_list_init(&l->waiting);
+    cs_list_init(&l->held_node);
     cs_timer_init(&l->retry, listener_retry);
     cs_timer_init(&l->kick, listener_kicked);
     return l;
@@ -537,7 +709,7 @@ void cs_listener_park(struct cs_listener *l)
 
 struct cs_conn *cs_listener_take(struct cs_listener *l)
 {
-    struct cs_conn *c = listener_pop(l);
+    struct cs_conn *c = listener_pop(l, false);
     if (l->net) {
         listener_update(l);
     }
@@ -585,14 +757,17 @@ struct cs_origin *cs_listener_origin(struct cs_listener *l)
     return &l->origin->base;
 }
 
+/* Connections stay with the service that let them in. */
 int cs_listener_rename(struct cs_listener *l, const char *service)
 {
-    char *copy = cs_strdup(service);
-    if (!copy) {
+    if (strcmp(l->origin->service, service) == 0) {
+        return 0;
+    }
+    struct origin *o = origin_create(service);
+    if (!o) {
         return -ENOMEM;
     }
-    cs_free(l->origin->service);
-    l->origin->service = copy;
-    l->origin->base.service = copy;
+    cs_origin_unref(&l->origin->base);
+    l->origin = o;
     return 0;
 }

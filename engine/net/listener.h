@@ -85,6 +85,9 @@ void cs_listener_close(struct cs_listener *l, void (*closed)(void *user), void *
  * called). False when it is too late. */
 bool cs_listener_reopen(struct cs_listener *l);
 
+/* For net.c: more connections may be let in again (arg is the cs_net). */
+void cs_listeners_room(void *arg);
+
 const struct cs_addr *cs_listener_addr(const struct cs_listener *l);
 struct cs_origin *cs_listener_origin(struct cs_listener *l);
 

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "net/conn.h"
+#include "net/listener.h"
 #include "net/resolve.h"
 #include "net/tls.h"
 #include "net/udp.h"
@@ -29,10 +30,19 @@ static bool phase_write(void *arg)
     return cs_conn_phase_write(arg) || more;
 }
 
+/* By any thread, under the gates' lock. Without memory the listeners' own timers will do. */
+static void room_came(void *user)
+{
+    struct cs_net *n = user;
+    (void)!cs_loop_post(n->loop, cs_listeners_room, n);
+}
+
 int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_config *config)
 {
     *n = (struct cs_net){.loop = loop, .ring = cs_loop_ring(loop), .config = *config};
     n->small_size = cs_ring_buffer_size(n->ring, CS_RING_SMALL);
+    cs_list_init(&n->held);
+    cs_admit_waiter_init(&n->room, room_came, n);
     cs_list_init(&n->starved);
     cs_list_init(&n->buried);
     cs_list_init(&n->ports);
@@ -53,6 +63,9 @@ int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_conf
 void cs_net_finish(struct cs_net *n)
 {
     CS_ASSERT(cs_net_idle(n));
+    if (n->config.admit) {
+        cs_admit_waiter_stop(n->config.admit, &n->room);
+    }
     cs_loop_set_phase(n->loop, CS_PHASE_WRITE, NULL, NULL);
     cs_loop_set_phase(n->loop, CS_PHASE_BURY, NULL, NULL);
     cs_resolver_destroy(n->resolver);

@@ -6,6 +6,7 @@
 #define CS_NET_NET_H
 
 #include "base/pool.h"
+#include "net/admit.h"
 #include "ring/loop.h"
 
 struct cs_conn;
@@ -18,11 +19,13 @@ struct cs_net_config {
     uint32_t flush_ms;          /* a graceful close gives up flushing after this */
     uint32_t drain_ms;          /* ... and waits this long for the peer's end afterwards */
     bool log_connections;       /* one info line at the end of each accepted connection */
+    struct cs_admit *admit;     /* of the process, the caller's; NULL: everybody is let in */
 };
 
 struct cs_net_counters {
     uint64_t accepted, connected, closed;
-    uint64_t accept_lost; /* taken by the kernel but dropped for want of a descriptor */
+    uint64_t accept_lost;   /* taken by the kernel but dropped for want of a descriptor or memory */
+    uint64_t accept_pauses; /* accepting paused for want of them */
     uint64_t bytes_in, bytes_out;
     uint64_t bytes_spliced; /* of bytes_out: moved inside the kernel */
     uint64_t datagrams_in, datagrams_out;
@@ -50,6 +53,9 @@ struct cs_net {
     struct cs_list starved; /* wait for a receive buffer */
     struct cs_list buried;  /* closed; freed in phase 7 */
     struct cs_list ports;   /* private to udp.c */
+    /* Private to listener.c: listeners that wait until more connections are let in. */
+    struct cs_list held;
+    struct cs_admit_waiter room;
     struct cs_list tls_due; /* private to tls.c: have something to do in phase 6 */
 };
 

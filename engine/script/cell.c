@@ -401,6 +401,7 @@ static void add_counters(struct cs_net_counters *sum, const struct cs_net_counte
     sum->connected += one->connected;
     sum->closed += one->closed;
     sum->accept_lost += one->accept_lost;
+    sum->accept_pauses += one->accept_pauses;
     sum->bytes_in += one->bytes_in;
     sum->bytes_out += one->bytes_out;
     sum->datagrams_in += one->datagrams_in;

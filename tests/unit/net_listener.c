@@ -252,6 +252,7 @@ static void test_client_gone_before_accept(void **state)
     assert_int_equal(f->net.count.accept_lost, 0);
 }
 
+/* Who comes later belongs to the new service, who is there already to the old one. */
 static void test_rename(void **state)
 {
     struct fixture *f = *state;
@@ -259,11 +260,14 @@ static void test_rename(void **state)
     clients(f, 1);
     TURN_UNTIL(f->loop, NULL, f->taken == 1);
     assert_int_equal(cs_listener_rename(f->l, "other"), 0);
-    assert_string_equal(cs_conn_origin(f->conns[0])->service, "other");
+    assert_string_equal(cs_conn_origin(f->conns[0])->service, "test");
+    clients(f, 1);
+    TURN_UNTIL(f->loop, NULL, f->taken == 2);
     cs_listener_close(f->l, on_closed, f);
     TURN_UNTIL(f->loop, NULL, f->closed);
     assert_string_equal(cs_conn_origin(f->conns[0])->service,
-                        "other"); /* it outlives the listener */
+                        "test"); /* they outlive the listener */
+    assert_string_equal(cs_conn_origin(f->conns[1])->service, "other");
 }
 
 /* ---- limits ---- */
