@@ -147,6 +147,13 @@ static bool hungry(const struct cs_conn *c)
 
 static void recv_done(struct cs_op *op, const struct cs_event *ev);
 static void readable(struct cs_op *op, const struct cs_event *ev);
+static void watch_done(struct cs_op *op, const struct cs_event *ev);
+
+static void poll_input(struct cs_conn *c, cs_op_fn *done, unsigned events)
+{
+    c->recv.done = done;
+    cs_ring_poll(c->net->ring, &c->recv, c->fd, events);
+}
 
 static void receive(struct cs_conn *c)
 {
@@ -156,14 +163,15 @@ static void receive(struct cs_conn *c)
 
 void cs_conn_read_on(struct cs_conn *c)
 {
-    if (c->recv.armed || !hungry(c)) {
+    if (c->recv.armed) {
         return;
     }
-    if (c->directs) { /* a receive on a non-blocking socket would not wait */
-        c->recv.done = readable;
-        cs_ring_poll(c->net->ring, &c->recv, c->fd, POLLIN);
-    } else {
+    if (hungry(c) && c->directs) { /* a receive on a non-blocking socket would not wait */
+        poll_input(c, readable, POLLIN);
+    } else if (hungry(c)) {
         receive(c);
+    } else if (c->watching && c->state == OPEN && !c->stream.eof) {
+        poll_input(c, watch_done, 0);
     }
 }
 
@@ -297,7 +305,16 @@ static void conn_pause(struct cs_stream *s)
 {
     struct cs_conn *c = of(s);
     c->want = false;
-    if (c->state == OPEN) {
+    if (c->state == OPEN && !c->watching) {
+        cs_conn_read_off(c);
+    }
+}
+
+/* The final event goes on with what is wanted then. */
+static void watch_off(struct cs_conn *c)
+{
+    c->watching = false;
+    if (c->recv.done == watch_done) {
         cs_conn_read_off(c);
     }
 }
@@ -307,7 +324,7 @@ static void conn_resume(struct cs_stream *s)
     struct cs_conn *c = of(s);
     c->want = true;
     if (c->state == OPEN) {
-        cs_ring_cancel(c->net->ring, &c->ctl); /* a watch is no longer needed */
+        watch_off(c);
         cs_conn_read_on(c);
     }
 }
@@ -316,23 +333,22 @@ static void conn_resume(struct cs_stream *s)
 
 static void watch_done(struct cs_op *op, const struct cs_event *ev)
 {
-    struct cs_conn *c = cs_container_of(op, struct cs_conn, ctl);
+    struct cs_conn *c = cs_container_of(op, struct cs_conn, recv);
     /* POLLHUP alone means that both sides have ended: what was sent before can still be read. */
-    if (c->state == OPEN && ev->res > 0 && (ev->res & POLLERR)) {
-        broken(c, -ECONNRESET);
+    if (ev->res > 0) {
+        c->watching = false;
+        if (c->state == OPEN && (ev->res & POLLERR)) {
+            broken(c, -ECONNRESET);
+        }
     }
-    if (ev->res == -ECANCELED && !c->want) {
-        cs_conn_watch(c); /* resumed and paused again before the cancel was through */
-    }
+    cs_conn_read_on(c);
     join(c);
 }
 
 void cs_conn_watch(struct cs_conn *c)
 {
-    if (c->state == OPEN && !c->ctl.armed && !c->stream.eof) {
-        cs_op_init(&c->ctl, watch_done);
-        cs_ring_poll(c->net->ring, &c->ctl, c->fd, 0);
-    }
+    c->watching = true;
+    cs_conn_read_on(c);
 }
 
 /* ---- writing ---- */
@@ -630,7 +646,6 @@ static void stop(struct cs_conn *c)
     unstarve(c);
     cs_ring_cancel(c->net->ring, &c->recv);
     cs_ring_cancel(c->net->ring, &c->send);
-    cs_ring_cancel(c->net->ring, &c->ctl);
     join(c);
 }
 
@@ -646,7 +661,7 @@ static void leave_gate(const struct cs_conn *c)
 
 static void join(struct cs_conn *c)
 {
-    if (c->state != STOPPING || c->recv.armed || c->send.armed || c->ctl.armed) {
+    if (c->state != STOPPING || c->recv.armed || c->send.armed) {
         return;
     }
     if (c->fd != CS_FD_NONE) {
@@ -677,6 +692,7 @@ static void close_open(struct cs_conn *c, enum cs_close_how how)
     }
     set_state(c, FLUSHING);
     c->direct = false;
+    watch_off(c);
     if (c->send.done == writable_now) {
         cs_ring_cancel(c->net->ring, &c->send); /* only a wait for room */
     }
@@ -831,7 +847,6 @@ struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr 
         return NULL;
     }
     c->fd = fd;
-    cs_op_init(&c->ctl, watch_done);
     if (peer) {
         cs_addr_pack(&c->peer, peer);
     }
@@ -846,13 +861,12 @@ struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr 
 
 static void connect_done(struct cs_op *op, const struct cs_event *ev)
 {
-    struct cs_conn *c = cs_container_of(op, struct cs_conn, ctl);
+    struct cs_conn *c = cs_container_of(op, struct cs_conn, recv);
     if (c->state == CONNECTING) {
         struct dialling d = c->dialling;
         if (ev->res == 0) {
             c->out = (struct cs_chain){0};
             set_state(c, OPEN);
-            cs_op_init(&c->ctl, watch_done);
             c->net->count.connected++;
             cs_conn_read_on(c);
         }
@@ -869,9 +883,9 @@ struct cs_conn *cs_conn_dial(struct cs_net *n, const struct cs_addr *remote,
     if (!c) {
         return NULL;
     }
-    cs_op_init(&c->ctl, connect_done);
+    c->recv.done = connect_done;
     c->dialling = (struct dialling){connected, user};
     cs_addr_pack(&c->peer, remote);
-    cs_ring_connect(n->ring, &c->ctl, &c->fd, remote, local);
+    cs_ring_connect(n->ring, &c->recv, &c->fd, remote, local);
     return c;
 }

@@ -29,7 +29,8 @@ struct cs_conn {
         struct cs_chain out; /* given to write, not yet taken by the kernel */
         struct dialling dialling;
     };
-    struct cs_op recv, send, ctl; /* ctl: connect, later poll for a hang-up */
+    struct cs_op recv; /* connect; receive, or poll for input, or for a hang-up */
+    struct cs_op send; /* or poll for room */
     uint64_t bytes_in, bytes_out;
     struct deadline *deadline; /* of flushing and draining; made when needed */
     struct cs_conn *dirty_next;
@@ -42,6 +43,7 @@ struct cs_conn {
     enum state state : 3;
     unsigned streak : 3; /* reads in a row that speak for the other buffer group */
     bool want : 1;       /* resumed */
+    bool watching : 1;   /* paused, and told of a reset */
     bool bulk : 1;       /* reads into the large buffers */
     bool dirty : 1, lent : 1, starved : 1; /* in that list of net */
     bool full : 1;                         /* output passed the high mark: on_room is owed */
@@ -58,7 +60,7 @@ struct cs_conn {
 
 /* ---- conn.c ---- */
 
-/* Reads the socket when it should be read and is not; stops reading it. */
+/* Reads or watches the socket when it should be and is not; stops reading it. */
 void cs_conn_read_on(struct cs_conn *c);
 void cs_conn_read_off(struct cs_conn *c);
 
