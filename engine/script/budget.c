@@ -11,10 +11,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/log.h"
+#include "script/task.h"
 #include "script/vm.h"
 
 #define TICK_MS 10
 #define BUDGET_SIGNAL SIGVTALRM
+#define STUCK_AFTER 4 /* budgets: the hook has not come, so the script is in a C function */
 
 /* Written by the thread, read by the handler that interrupts it. */
 static _Thread_local struct {
@@ -23,6 +26,7 @@ static _Thread_local struct {
     volatile uint32_t budget_ms;
     volatile sig_atomic_t overrun; /* this slice is over its budget */
     unsigned seen_slice, ticks;    /* the handler's own */
+    bool told;                     /* of this slice, that it is stuck */
     bool started;
 } budget;
 
@@ -37,6 +41,18 @@ static void overrun(lua_State *L, lua_Debug *ar)
     lua_error(L);
 }
 
+/* A pattern that backtracks for ever, a finalizer that does not end: no hook can stop them, but it
+ * is said whose they are. In a signal handler: cs_log takes no lock and no memory. */
+static void tell_stuck(const struct cs_vm *vm)
+{
+    int err = errno;
+    cs_log(CS_LOG_WARN,
+           "script stuck service=%s generation=%u: %u ms of CPU in one call that cannot be "
+           "interrupted (a pattern match, or a finalizer); every connection waits",
+           vm->current ? vm->current->name : "-", vm->generation, budget.ticks * TICK_MS);
+    errno = err;
+}
+
 static void tick(int sig)
 {
     (void)sig;
@@ -44,9 +60,15 @@ static void tick(int sig)
     if (budget.slice != budget.seen_slice) {
         budget.seen_slice = budget.slice;
         budget.ticks = 0;
+        budget.told = false;
         return;
     }
     budget.ticks++;
+    if (L && budget.overrun && !budget.told &&
+        budget.ticks * TICK_MS >= STUCK_AFTER * budget.budget_ms) {
+        budget.told = true;
+        tell_stuck(cs_vm_of(L));
+    }
     if (L && budget.budget_ms && budget.ticks * TICK_MS >= budget.budget_ms) {
         budget.overrun = 1;
         lua_sethook(L, overrun, LUA_MASKCOUNT, 1); /* made for signal handlers: manual, 4.7 */

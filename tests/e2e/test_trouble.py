@@ -16,6 +16,13 @@ local function spin()
    while true do end
 end
 
+-- Backtracks for a second or so; no hook comes to it.
+local function match()
+   local n = 20
+   local found = string.find(string.rep("a", n), string.rep("a?", n) .. string.rep("a", n) .. "b")
+   return found
+end
+
 local function eat()
    local t = {}
    for i = 1, math.huge do t[i] = {i} end
@@ -47,7 +54,7 @@ end
 
 local function abandon(s) s:disable() end -- nobody holds s
 
-local commands = {fail = fail, spin = spin, eat = eat, swallow = swallow, hoard = hoard, abandon = abandon}
+local commands = {fail = fail, match = match, spin = spin, eat = eat, swallow = swallow, hoard = hoard, abandon = abandon}
 
 local function serve(s)
    while true do
@@ -145,6 +152,18 @@ class TroubleTest(harness.Case):
         before = self.daemon.cpu_seconds()
         time.sleep(0.5)
         self.assertLess(self.daemon.cpu_seconds() - before, 0.1, "something still spins")
+
+    def test_runaway_pattern(self):
+        """It cannot be stopped, but it is said whose it is; then it ends with the error."""
+        self.start('cpu_budget = "10ms"')
+        line = line_of("local found = string.find")
+        self.daemon.expect(r"script stuck")
+        self.daemon.expect(rf"trouble\.lua:{line}")
+        self.order(b"match")
+        found = self.daemon.wait_log(r"^.*script stuck.*")
+        self.assertRegex(found.group(0), r"service=trouble generation=1: \d+ ms of CPU in one call")
+        self.daemon.wait_log(rf"trouble\.lua:{line + 1}: CPU budget")
+        self.assert_neighbour()
 
     def test_several_endless_loops(self):
         self.start('cpu_budget = "50ms"')

@@ -1,0 +1,166 @@
+-- Random sequences of API calls against the reference model of ba-api A.3 to A.7.
+--
+--   cosockd tests/model/run.lua control=PORT live=PORT dead=PORT hole=PORT [seed=N] [n=SEQUENCES] ...
+--
+-- It needs the far ends (far.lua): tests/e2e/test_model.py starts it with real ones, tests/sim/test_script.c in
+-- the simulator. seed, n: N sequences from that seed on. low, high: bytes that a connection always takes, and
+-- that it never takes, while the far end does not read. patience: ms. cover=1: every row of the
+-- rules must have been hit. replay=FILE: makes the one sequence of the file. broken=NAME: the API breaks a rule
+-- (broken.lua), and that must be noticed. verbose=1: each step to the log. stop=1: ends with the engine being stopped.
+local arguments = {...}
+local options = {seed = os.time(), n = 100, patience = 5000, low = 100000, high = 6000000, cover = 0}
+for _, word in ipairs(arguments) do
+  local key, value = word:match "^(%w+)=(.*)$"
+  assert(key, "what is " .. word .. "?")
+  options[key] = tonumber(value) or value
+end
+
+local model = require "model"
+local drive = require "drive"
+local far = require "far"
+local generate = require "generate"
+
+-- ---- showing a sequence ----
+
+local function value_text(v)
+  if type(v) == "string" then return ("%q"):format(v) end
+  if type(v) ~= "table" then return tostring(v) end
+  local parts = {}
+  for i = 1, v.n do parts[i] = value_text(v[i]) end
+  parts[#parts + 1] = "n = " .. v.n
+  return "{" .. table.concat(parts, ", ") .. "}"
+end
+
+local function step_text(step)
+  local keys = {}
+  for k in pairs(step) do if k ~= "do" then keys[#keys + 1] = k end end
+  table.sort(keys)
+  local parts = {('["do"] = %q'):format(step["do"])}
+  for _, k in ipairs(keys) do parts[#parts + 1] = k .. " = " .. value_text(step[k]) end
+  return "  {" .. table.concat(parts, ", ") .. "},"
+end
+
+local function sequence_text(list)
+  local lines = {"return {"}
+  for _, step in ipairs(list) do lines[#lines + 1] = step_text(step) end
+  lines[#lines + 1] = "}"
+  return table.concat(lines, "\n")
+end
+
+-- ---- shrinking ----
+
+-- The shortest part of the list that still fails, found by leaving out halves, quarters ... single steps.
+local function shrink(list, wrong)
+  local chunk = #list // 2
+  while chunk >= 1 do
+    local at, shorter = 1, false
+    while at <= #list do
+      local rest = table.move(list, 1, at - 1, 1, {})
+      table.move(list, at + chunk, #list, at, rest)
+      local err = drive.sequence(rest)
+      if err then list, wrong, shorter = rest, err, true else at = at + chunk end
+    end
+    if not shorter or chunk > #list then chunk = chunk // 2 end
+  end
+  return list, wrong
+end
+
+-- ---- the end of all ----
+
+local function verdict(good, text)
+  trace("model: " .. (good and "good" or "bad") .. ": " .. text)
+  print((good and "ok " or "not ok ") .. text)
+  os.exit(good)
+end
+
+local function check_rows()
+  local missing = {}
+  print "# rows of the rules, and how often each was hit"
+  for _, r in ipairs(model.rows) do
+    local n = model.hits[r.name] or 0
+    print(("# %7d  %-24s %s"):format(n, r.name, r.text))
+    local by_stop = r.name:find "^A.7 stop" and options.stop ~= 1
+    if n == 0 and not by_stop then missing[#missing + 1] = r.name end
+  end
+  if #missing > 0 then verdict(false, "rows that were never hit: " .. table.concat(missing, ", ")) end
+end
+
+-- One waiter of each kind while the engine stops: each hears of it.
+local function stop_all()
+  local got, waiting = {}, 0
+  local function waiter(what, expected, f)
+    waiting = waiting + 1
+    return function(s)
+      local r = table.pack(f(s))
+      waiting = waiting - 1
+      if r[1] == nil and (not expected or r[2] == expected) then model.hit("A.7 stop " .. what)
+      else got[#got + 1] = ("%s gave %s, %s"):format(what, tostring(r[1]), tostring(r[2])) end
+    end
+  end
+  local function connected(f) return function(s)
+    assert(ba.socket.connect("127.0.0.1", far.live, {timeout = 60000}))
+    f(s)
+  end end
+  local socks = {
+    ba.socket.event(connected(waiter("read", "sysshutdown", function(s) return s:read() end))),
+    ba.socket.event(connected(waiter("disable", "sysshutdown", function(s) return s:disable() end))),
+    ba.socket.event(connected(waiter("write", "sysshutdown", function(s) return s:write(("x"):rep(options.high + 1)) end))),
+    ba.socket.event(waiter("connect", "sysshutdown", function() return ba.socket.connect("127.0.0.1", far.hole, {timeout = 600000}) end)),
+    ba.socket.event(waiter("accept", nil, function(s) ba.socket.bind(0, {intf = "127.0.0.1"}) return s:accept() end)),
+  }
+  local states = {"read", "disabled", "write", "connect", "accept"}
+  for i, s in ipairs(socks) do
+    local deadline = ba.clock() + options.patience
+    while s:state() ~= states[i] and ba.clock() < deadline do ba.sleep(1) end
+    if s:state() ~= states[i] then verdict(false, "before the stop: no " .. states[i]) end
+  end
+  far.stop()
+  repeat until not ba.sleep(1)
+  for _ = 1, 1000 do
+    if waiting == 0 then break end
+    ba.sleep(0)
+  end
+  if waiting > 0 then got[#got + 1] = waiting .. " still wait" end
+  if #got > 0 then verdict(false, "stopping: " .. table.concat(got, "; ")) end
+end
+
+-- ---- main ----
+
+local function failed(list, wrong, at, seed)
+  if options.broken then verdict(true, options.broken .. " was noticed: " .. wrong) end
+  print(("not ok sequence %s, step %d: %s"):format(seed, at, wrong))
+  local short, why = shrink(table.move(list, 1, math.min(at, #list), 1, {}), wrong)
+  print("# shrunk to " .. #short .. " steps: " .. why)
+  print(sequence_text(short))
+  verdict(false, ("sequence %s: %s"):format(seed, why))
+end
+
+local function main()
+  far.open {control = options.control, live = options.live, dead = options.dead, hole = options.hole}
+  local limits = {low = options.low, high = options.high}
+  drive.setup {patience = options.patience, far = far, limits = limits}
+  if options.verbose then drive.tracing = function(i, step) trace(i, step_text(step)) end end
+  if options.broken then require "broken"(options.broken) end
+  local sockets = ba.socket.stat()
+  if options.replay then
+    local list = assert(loadfile(options.replay))()
+    local wrong, at = drive.sequence(list)
+    verdict(not wrong, wrong and ("step %d: %s"):format(at, wrong) or "replayed")
+  end
+  for i = 1, options.n do
+    local seed = options.seed + i - 1
+    local list = generate(seed, limits, drive.depths)
+    local wrong, at = drive.sequence(list)
+    if wrong then failed(list, wrong, at, seed) end
+    if i % 10 == 0 or i == options.n then
+      wrong = drive.nothing_left(sockets)
+      if wrong then failed(list, wrong, #list, seed) end
+    end
+  end
+  if options.broken then verdict(false, options.broken .. " was not noticed") end
+  if options.stop == 1 then stop_all() end
+  if options.cover == 1 then check_rows() end
+  verdict(true, options.n .. " sequences from seed " .. options.seed)
+end
+
+ba.thread.run(main)
