@@ -170,7 +170,12 @@ local function closed_error(s) return s.closed == "peer" and "socketclosed" or "
 
 local function eof(s) return (s.fin or s.rst) and #s.inq == 0 end
 
-local function end_error(s) return s.rst and "socketreadfailed" or "socketclosed" end
+-- What a reader is told of the end. A reset while output is under way is told to the first who asks the kernel,
+-- the send or the receive; the other one sees a plain end.
+local function ends(s)
+  local failed = fails(s.rst and "socketreadfailed" or "socketclosed")
+  return s.race and function(r) return failed(r) or r[2] == "socketclosed" and not r.raised end or failed
+end
 
 local function outstanding(s) return s.sent - s.got end
 
@@ -239,7 +244,7 @@ function rules.read(w, a, s, op)
     want(a, data, late or nil)
   elseif s.rst or s.fin then
     hit(s.rst and "A.7 reset later" or "A.7 fin later")
-    want(a, fails(end_error(s)), late or nil)
+    want(a, ends(s), late or nil)
   else
     for _, other in pairs(w.actors) do
       if other ~= a and other.waits and other.waits.what == "read" and other.waits.s == s then
@@ -377,7 +382,7 @@ function rules.disable(w, a, s)
   s.resumed = s.state == "open" or s.resumed
   if s.state == "open" and eof(s) then
     hit(s.rst and "A.7 reset later" or "A.7 fin later")
-    return want(a, fails(end_error(s)))
+    return want(a, ends(s))
   end
   s.disabled = "self"
   block(a, "disable", s)
@@ -387,7 +392,7 @@ function rules.enable(w, a, s, op)
   local o = s.owner
   if s.disabled == "outside" then
     s.disabled = nil
-    if #s.inq > 0 then wake(o, is_data(s)) elseif eof(s) then wake(o, fails(end_error(s))) end
+    if #s.inq > 0 then wake(o, is_data(s)) elseif eof(s) then wake(o, ends(s)) end
   elseif s.disabled == "self" then
     hit "A.6 values" hit "A.6 at-once"
     s.disabled = nil
@@ -534,19 +539,22 @@ end
 -- The peer's end, clean (fin) or not.
 function model.far_end(w, s, how)
   s[how] = true
-  if how == "rst" then s.rst = s.resumed and "noticed" or "unnoticed" end
+  if how == "rst" then
+    s.rst = s.resumed and "noticed" or "unnoticed"
+    s.race = outstanding(s) > 0
+  end
   if s.state ~= "open" then return end
   local name = how == "rst" and "reset" or "fin"
   local a = reader_of(w, s)
   if a and (s.disabled ~= "outside" or #s.inq == 0) then
     hit("A.7 " .. name .. " read")
     s.disabled = nil
-    wake(a, fails(end_error(s)))
+    wake(a, ends(s))
   elseif s.disabled == "self" then
     if #s.inq == 0 or how == "rst" then
       hit("A.7 " .. name .. " disable") hit "A.6 hang-up"
       s.disabled = nil
-      wake(s.owner, fails(end_error(s)))
+      wake(s.owner, ends(s))
     else
       hit "A.6 unread"
     end
