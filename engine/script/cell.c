@@ -452,6 +452,7 @@ void cs_cell_status_add(struct cs_cell_status *sum, const struct cs_cell_status 
     sum->loop.turn_ns_max = CS_MAX(sum->loop.turn_ns_max, one->loop.turn_ns_max);
     sum->script_errors += one->script_errors;
     sum->cpu_overruns += one->cpu_overruns;
+    sum->sockets_collected += one->sockets_collected;
     for (unsigned i = 0; i < one->generation_count; i++) {
         struct cs_generation_status *g = generation_in(sum, one->generations[i].generation);
         if (g) {

@@ -1,8 +1,8 @@
 """The far ends of the model-based test: connections that read, send, end and reset when they are told to.
 
-The commands are those of tests/model/far.lua. One thread, one control connection."""
+The commands are those of tests/model/far.lua. A thread for each control connection; who is connected to is known
+by its name to all of them, and `forget` closes those that this control connection has spoken of."""
 
-import select
 import socket
 import struct
 import threading
@@ -26,9 +26,9 @@ class Far:
             self.plugs.append(plug)
         self.dead = socket.socket()  # bound, and nobody listens
         self.dead.bind(("127.0.0.1", 0))
-        self.peers, self.states = {}, {}
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-        self.thread.start()
+        self.lock = threading.Lock()
+        self.accepted = {}
+        threading.Thread(target=self._accept, daemon=True).start()
 
     @staticmethod
     def _listen():
@@ -42,26 +42,45 @@ class Far:
         return [f"{name}={getattr(self, name).getsockname()[1]}" for name in ("control", "live", "hole", "dead")]
 
     def close(self):
-        self._forget()
-        for s in [self.control, self.live, self.hole, self.dead, *self.plugs]:
+        for s in [self.control, self.live, self.hole, self.dead, *self.plugs, *self.accepted.values()]:
             s.close()
 
-    def _serve(self):
-        connection, _ = self.control.accept()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with connection, connection.makefile("r") as lines:
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.control.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=Control(self, connection).serve, daemon=True).start()
+
+    def take(self, name):
+        """The connection that came from that port of the engine's."""
+        with self.lock:
+            while name not in self.accepted:
+                s, address = self.live.accept()
+                self.accepted[f"e{address[1]}"] = s
+            return self.accepted.pop(name)
+
+
+class Control:
+    def __init__(self, far, connection):
+        self.far, self.connection, self.peers = far, connection, {}
+
+    def serve(self):
+        with self.connection, self.connection.makefile("r") as lines:
             for line in lines:
                 words = line.split()
                 if words[0] == "stop":
-                    self.on_stop()
+                    self.far.on_stop()
                     continue
                 answer = getattr(self, "_" + words[0])(*words[1:]) or "ok"
-                connection.sendall(answer.encode() + b"\n")
+                self.connection.sendall(answer.encode() + b"\n")
+        self._forget()
 
     def _peer(self, name):
-        while name not in self.peers:
-            s, address = self.live.accept()
-            self.peers[f"e{address[1]}"] = s
+        if name not in self.peers:
+            self.peers[name] = self.far.take(name)
         return self.peers[name]
 
     def _connect(self, port):
@@ -105,10 +124,9 @@ class Far:
                 data = rest
         return " ".join(runs) + "; " + state
 
-    def _forget(self):
-        while select.select([self.live], [], [], 0)[0]:
-            s, address = self.live.accept()
-            self.peers[f"e{address[1]}"] = s
+    def _forget(self, *names):
+        for name in names:
+            self._peer(name)
         for s in self.peers.values():
             s.close()
         self.peers.clear()

@@ -10,7 +10,7 @@ import time
 import far
 import harness
 
-SEQUENCES = int(os.environ.get("COSOCKD_MODEL_SEQUENCES", 120 // harness.SLOW))
+SEQUENCES = int(os.environ.get("COSOCKD_MODEL_SEQUENCES", 200 // harness.SLOW))
 SEED = int(os.environ.get("COSOCKD_MODEL_SEED", time.time()))
 RUN = "tests/model/run.lua"
 
@@ -30,7 +30,8 @@ class ModelTest(harness.Case):
     def test_sequences(self):
         print(f"COSOCKD_MODEL_SEED={SEED}")
         cover = int(SEQUENCES >= 1000)
-        self.model(f"seed={SEED}", f"n={SEQUENCES}", f"cover={cover}", "stop=1")
+        self.model(f"seed={SEED}", f"n={SEQUENCES}", f"cover={cover}", "stop=1",
+                   "parallel=8", f"patience={30000 * harness.SLOW}")
 
 
 if __name__ == "__main__":

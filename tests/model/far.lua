@@ -5,7 +5,7 @@
 --   send NAME LETTER N    sends N bytes
 --   fin NAME, reset NAME  ends its side; resets. A name is "p" and its own port or "e" and the engine's
 --   receive NAME          what it has received since: "a10 b3 ; open", or eof or reset in the place of open
---   forget                closes all
+--   forget NAME ...       closes these and all that were spoken of before
 --   stop                  has the engine stopped
 local far = {}
 
@@ -35,7 +35,7 @@ function far.connect(port) return ask("connect", port) end
 function far.send(name, letter, n) return ask("send", name, letter, n) end
 function far.fin(name) return ask("fin", name) end
 function far.reset(name) return ask("reset", name) end
-function far.forget() return ask "forget" end
+function far.forget(names) return ask("forget", table.unpack(names)) end
 function far.stop() write(control, "stop\n") end
 
 -- A list of {letter, n}; "eof", "reset" or nil while it is open.

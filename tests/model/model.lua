@@ -321,7 +321,9 @@ local function write_queued(w, a, s, op)
       return s.rst and q == "socketwritefailed"
     end
     if s.rst == "noticed" then return false end
-    if s.rst and r[1] == nil then return math.type(q) == "integer" end -- behind what is lost already
+    if s.rst then -- behind what is lost already
+      return r[1] == nil and math.type(q) == "integer" or r[1] == true and accept(r)
+    end
     if r[1] == true and r.n == 1 then return not ahead and accept(r) end
     if math.type(q) ~= "integer" or r.n ~= 2 then return false end
     if r[1] == true then -- a part was taken (then nothing was before it), or all of it fitted

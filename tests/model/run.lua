@@ -6,9 +6,9 @@
 -- the simulator. seed, n: N sequences from that seed on. low, high: bytes that a connection always takes, and
 -- that it never takes, while the far end does not read. patience: ms. cover=1: every row of the
 -- rules must have been hit. replay=FILE: makes the one sequence of the file. broken=NAME: the API breaks a rule
--- (broken.lua), and that must be noticed. verbose=1: each step to the log. stop=1: ends with the engine being stopped.
+-- (broken.lua), and that must be noticed. parallel: how many sequences at the same time. verbose=1: each step to the log. stop=1: ends with the engine being stopped.
 local arguments = {...}
-local options = {seed = os.time(), n = 100, patience = 5000, low = 100000, high = 6000000, cover = 0}
+local options = {seed = os.time(), n = 100, patience = 5000, low = 100000, high = 6000000, cover = 0, parallel = 1}
 for _, word in ipairs(arguments) do
   local key, value = word:match "^(%w+)=(.*)$"
   assert(key, "what is " .. word .. "?")
@@ -16,9 +16,13 @@ for _, word in ipairs(arguments) do
 end
 
 local model = require "model"
-local drive = require "drive"
-local far = require "far"
 local generate = require "generate"
+
+-- A driver with far ends of its own: several make their sequences at the same time.
+local function new_driver()
+  package.loaded.drive, package.loaded.far = nil, nil
+  return {drive = require "drive", far = require "far"}
+end
 
 -- ---- showing a sequence ----
 
@@ -50,14 +54,14 @@ end
 -- ---- shrinking ----
 
 -- The shortest part of the list that still fails, found by leaving out halves, quarters ... single steps.
-local function shrink(list, wrong)
+local function shrink(d, list, wrong)
   local chunk = #list // 2
   while chunk >= 1 do
     local at, shorter = 1, false
     while at <= #list do
       local rest = table.move(list, 1, at - 1, 1, {})
       table.move(list, at + chunk, #list, at, rest)
-      local err = drive.sequence(rest)
+      local err = d.drive.sequence(rest)
       if err then list, wrong, shorter = rest, err, true else at = at + chunk end
     end
     if not shorter or chunk > #list then chunk = chunk // 2 end
@@ -86,7 +90,7 @@ local function check_rows()
 end
 
 -- One waiter of each kind while the engine stops: each hears of it.
-local function stop_all()
+local function stop_all(far)
   local got, waiting = {}, 0
   local function waiter(what, expected, f)
     waiting = waiting + 1
@@ -126,39 +130,60 @@ end
 
 -- ---- main ----
 
-local function failed(list, wrong, at, seed)
+local function failed(d, list, wrong, at, seed)
   if options.broken then verdict(true, options.broken .. " was noticed: " .. wrong) end
   print(("not ok sequence %s, step %d: %s"):format(seed, at, wrong))
-  local short, why = shrink(table.move(list, 1, math.min(at, #list), 1, {}), wrong)
+  local short, why = shrink(d, table.move(list, 1, math.min(at, #list), 1, {}), wrong)
   print("# shrunk to " .. #short .. " steps: " .. why)
   print(sequence_text(short))
   verdict(false, ("sequence %s: %s"):format(seed, why))
 end
 
+local limits = {low = options.low, high = options.high}
+local next_one, working, trouble = 1, 0, false
+
+-- Takes one sequence after the other; after some of them nothing may be left of its own.
+local function work(d)
+  local since = 0
+  while next_one <= options.n and not trouble do
+    local seed = options.seed + next_one - 1
+    next_one = next_one + 1
+    local list = generate(seed, limits, d.drive.depths)
+    local wrong, at = d.drive.sequence(list)
+    since = since + 1
+    if not wrong and (since % 10 == 0 or next_one > options.n) then wrong, at = d.drive.nothing_left(), #list end
+    if wrong and not trouble then
+      trouble = true
+      failed(d, list, wrong, at, seed)
+    end
+  end
+  working = working - 1
+end
+
 local function main()
-  far.open {control = options.control, live = options.live, dead = options.dead, hole = options.hole}
-  local limits = {low = options.low, high = options.high}
-  drive.setup {patience = options.patience, far = far, limits = limits}
-  if options.verbose then drive.tracing = function(i, step) trace(i, step_text(step)) end end
+  local drivers = {}
+  for i = 1, options.parallel do
+    local d = new_driver()
+    drivers[i] = d
+    d.far.open {control = options.control, live = options.live, dead = options.dead, hole = options.hole}
+    d.drive.setup {patience = options.patience, far = d.far, limits = limits}
+    if options.verbose then d.drive.tracing = function(k, step) trace(i, k, step_text(step)) end end
+  end
   if options.broken then require "broken"(options.broken) end
   local sockets = ba.socket.stat()
   if options.replay then
     local list = assert(loadfile(options.replay))()
-    local wrong, at = drive.sequence(list)
+    local wrong, at = drivers[1].drive.sequence(list)
     verdict(not wrong, wrong and ("step %d: %s"):format(at, wrong) or "replayed")
   end
-  for i = 1, options.n do
-    local seed = options.seed + i - 1
-    local list = generate(seed, limits, drive.depths)
-    local wrong, at = drive.sequence(list)
-    if wrong then failed(list, wrong, at, seed) end
-    if i % 10 == 0 or i == options.n then
-      wrong = drive.nothing_left(sockets)
-      if wrong then failed(list, wrong, #list, seed) end
-    end
-  end
+  working = #drivers
+  for _, d in ipairs(drivers) do ba.thread.run(function() work(d) end) end
+  while working > 0 do ba.sleep(1) end
   if options.broken then verdict(false, options.broken .. " was not noticed") end
-  if options.stop == 1 then stop_all() end
+  local deadline = ba.clock() + options.patience
+  while ba.socket.stat() > sockets and ba.clock() < deadline do ba.sleep(1) end
+  if ba.socket.stat() > sockets then verdict(false, ba.socket.stat() - sockets .. " sockets stay open") end
+  if options.stop == 1 then stop_all(drivers[1].far) end
   if options.cover == 1 then check_rows() end
   verdict(true, options.n .. " sequences from seed " .. options.seed)
 end

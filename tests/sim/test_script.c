@@ -426,7 +426,7 @@ static void run_stopped(void)
 /* Enough sequences to hit every row of the rules, and the engine is stopped at the end. */
 static void run_coverage(void)
 {
-    run_model("n=800 cover=1 stop=1");
+    run_model("n=600 cover=1 stop=1");
 }
 
 /* The model notices each rule that is broken (tests/model/broken.lua). */
@@ -446,9 +446,9 @@ static void run_broken(void)
 int main(int argc, char **argv)
 {
     static const struct sim_case cases[] = {
-        {"sequences", run_sequences, 120},
+        {"sequences", run_sequences, 100},
         {"coverage", run_coverage, 1},
-        {"stopped", run_stopped, 10},
+        {"stopped", run_stopped, 4},
         {"broken", run_broken, 12},
     };
     return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
