@@ -1,10 +1,10 @@
 -- The queue of a cosocket that others write to, and the order of all who wait (ba-api A.5)
 --
---   cosockd tests/lua/socket_queue.lua [PATTERN [MEBIBYTES]]     default 64 through a queue of 16 KiB
+--   MEBIBYTES=1024 cosockd test tests/lua/socket_queue.lua     default 64 through a queue of 16 KiB
 local check = require "check"
 local eq, ok, results, wait = check.eq, check.ok, check.results, check.wait
 
-local MEBIBYTES = tonumber(arg[2]) or 64
+local MEBIBYTES = tonumber(os.getenv "MEBIBYTES") or 64
 
 -- A cosocket that waits in read, and its peer, a blocking socket that reads when it is told to. Over a Unix
 -- socket: its buffers are small and do not grow.
