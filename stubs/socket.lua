@@ -31,6 +31,8 @@
 ---@field ipv6? boolean resolve the name to IPv6 only; default false
 ---@field shark? userdata a TLS client object of ba.create.sharkssl
 ---@field alpn? string protocols to offer, with commas between
+---@field host? string extension: the name for SNI and trusted(); default: the address
+---@field trusted? boolean extension: refuse a peer that trusted() would not call true
 
 ---@class ba.socket.bind_options
 ---@field intf? string IP address or interface name; default all

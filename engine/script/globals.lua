@@ -93,7 +93,7 @@ end
 
 -- ---- instructions (lopcodes.h) ----
 
-local GETUPVAL, GETTABUP, GETTABLE, SETTABUP, SETTABLE = 9, 11, 12, 15, 16
+local GETUPVAL, GETTABUP, GETTABLE, SETTABUP, SETTABLE, SETFIELD = 9, 11, 12, 15, 16, 18
 local LOADK, LOADKX, NOT, EQK, TEST, TESTSET, CALL = 3, 4, 51, 60, 66, 67, 68
 
 local function op(i) return i & 0x7f end
@@ -128,7 +128,7 @@ end
 -- Calls access(name, line, write, asked) for each global that the function and those in it use. env: the number
 -- of the upvalue that is the chunk's _ENV, or nil.
 local function walk(p, env, access)
-  local lines, env_in, name_in = lines_of(p), {}, {}
+  local lines, env_in, name_in = lines_of(p), {}, {} -- what the registers hold
   for pc, i in ipairs(p.code) do
     local o = op(i)
     if o == GETTABUP and B(i) == env then
@@ -139,8 +139,11 @@ local function walk(p, env, access)
       access(name_in[C(i)], lines[pc], false, asked_for(p, pc))
     elseif o == SETTABLE and env_in[A(i)] and name_in[B(i)] then
       access(name_in[B(i)], lines[pc], true)
+    elseif o == SETFIELD and env_in[A(i)] then -- _G.x = ...
+      access(p.constants[B(i) + 1], lines[pc], true)
     end
-    env_in[A(i)] = o == GETUPVAL and B(i) == env
+    env_in[A(i)] = o == GETUPVAL and B(i) == env or o == GETTABUP and B(i) == env and p.constants[C(i) + 1] == "_G" or
+                   o == SETFIELD and env_in[A(i)]
     name_in[A(i)] = o == LOADK and p.constants[Bx(i) + 1] or o == LOADKX and p.constants[(p.code[pc + 1] >> 7) + 1]
   end
   for _, inner in ipairs(p.protos) do
@@ -188,14 +191,16 @@ end
 
 -- "FILE:LINE: undefined global 'x'", each name once a chunk.
 local function report()
-  local out = {}
+  local out, lines = {}, {}
   for _, chunk in ipairs(chunks) do
     local said = {}
     sort(chunk.reads, function(a, b) return a.line < b.line end)
     for _, read in ipairs(chunk.reads) do
       if not said[read.name] and not known(chunk, read.name) then
         said[read.name] = true
-        insert(out, ("%s:%d: undefined global '%s'"):format(chunk.file, read.line, read.name))
+        local line = ("%s:%d: undefined global '%s'"):format(chunk.file, read.line, read.name)
+        if not lines[line] then insert(out, line) end -- two services may have the same script
+        lines[line] = true
       end
     end
   end

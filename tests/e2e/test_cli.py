@@ -641,6 +641,8 @@ local function many()
    return misspelled, misspelled
 end
 function set_later() later = 1 end
+local function set_more() _G.more = 1 _G.most = 2 end
+local function use_more() return more, most end
 app = _G
 """
 
@@ -661,7 +663,8 @@ class UndefinedGlobals(CliCase):
         self.write("helper.lua", "shared = 1\nreturn function() return shared, typo end\n")
         self.write("web.lua", "own = require 'helper'\nlocal function f() return own, shared, missing, io, ba.socket end\n")
         self.write("other.lua", "local function f() return own, shared end\n")
-        run = self.run_once("-t", "-c", self.config('service "a" { script = "web.lua" }\nservice "b" { script = "other.lua" }\n'))
+        run = self.run_once("-t", "-c", self.config('service "a" { script = "web.lua" }\nservice "b" { script = "other.lua" }\n'
+                                                       'service "c" { script = "other.lua" }\n'))
         self.assert_status(run, 78)
         self.assertRegex(run.stderr, r"web\.lua:2: undefined global 'missing'")
         self.assertRegex(run.stderr, r"helper\.lua:2: undefined global 'typo'")
