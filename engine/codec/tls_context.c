@@ -169,6 +169,7 @@ static int set_alpn(struct cs_tls_context *c, const char *list)
 /* What a client's hello says about the signatures that it can check. */
 struct ability {
     CBS algorithms;    /* the signature_algorithms extension: 16-bit codes */
+    CBS groups;        /* supported_groups likewise: in TLS 1.2 also the curves of certificates */
     bool tls13;        /* TLS 1.3 will be spoken: suites do not matter */
     bool ecdsa_suites; /* of TLS 1.2 */
 };
@@ -203,6 +204,10 @@ static struct ability ability_of(const SSL_CLIENT_HELLO *hello)
     if (!extension(hello, TLSEXT_TYPE_signature_algorithms, &ext) ||
         !CBS_get_u16_length_prefixed(&ext, &a.algorithms)) {
         CBS_init(&a.algorithms, NULL, 0);
+    }
+    if (!extension(hello, TLSEXT_TYPE_supported_groups, &ext) ||
+        !CBS_get_u16_length_prefixed(&ext, &a.groups)) {
+        CBS_init(&a.groups, NULL, 0);
     }
     if (extension(hello, TLSEXT_TYPE_supported_versions, &ext) &&
         CBS_get_u8_length_prefixed(&ext, &versions)) {
@@ -243,11 +248,27 @@ static const uint16_t *algorithms_of(const EVP_PKEY *key)
     }
 }
 
+/* RFC 8422, 5.1.1: without the extension any curve will do. */
+static bool knows_curve(const struct ability *a, const EVP_PKEY *key)
+{
+    if (CBS_len(&a->groups) == 0 || EVP_PKEY_id(key) != EVP_PKEY_EC) {
+        return true;
+    }
+    switch (EC_GROUP_get_curve_name(EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(key)))) {
+    case NID_secp384r1:
+        return list_has(a->groups, SSL_CURVE_SECP384R1);
+    case NID_secp521r1:
+        return list_has(a->groups, SSL_CURVE_SECP521R1);
+    default:
+        return list_has(a->groups, SSL_CURVE_SECP256R1);
+    }
+}
+
 static bool can_check(const struct ability *a, const struct cs_cert *cert)
 {
     const EVP_PKEY *key = cs_cert_key(cert);
     bool rsa = EVP_PKEY_id(key) == EVP_PKEY_RSA;
-    if (!rsa && !a->tls13 && !a->ecdsa_suites) {
+    if (!rsa && !a->tls13 && (!a->ecdsa_suites || !knows_curve(a, key))) {
         return false;
     }
     if (CBS_len(&a->algorithms) == 0) {
