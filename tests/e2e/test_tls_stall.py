@@ -1,0 +1,112 @@
+"""TLS clients that stop in the middle of the handshake: at each byte, and thousands at once. They cost their deadline and
+little memory, and established connections do not notice them."""
+
+import os
+import socket
+import ssl
+import time
+
+import harness
+import pki
+
+# words: port, certificate, key, ms of the handshake
+SERVER = """
+local shark = ba.create.sharkssl(nil, {server = true, timeout = tonumber(arg[4])})
+shark:addcert(assert(ba.create.sharkcert {cert = arg[2], key = arg[3]}))
+assert(ba.socket.bind(tonumber(arg[1]), {intf = "127.0.0.1", shark = shark})):event(function(listener)
+  for sock in listener.accept, listener do
+    sock:event(function(s)
+      while true do
+        local data = s:read()
+        if not data then break end
+        s:write(data)
+      end
+    end, "s")
+  end
+end)
+"""
+
+
+class Stall(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.need("openssl")
+        self.cert, self.key = pki.Pki(os.path.join(self.directory, "pki")).issue("localhost")
+        self.port = harness.free_port()
+
+    def serve(self, timeout_ms):
+        return self.cosockd(SERVER, [self.port, self.cert, self.key, timeout_ms], [self.port])
+
+    def flights(self, version):
+        """What a client sends in a handshake, as two flights."""
+        context = pki.anybody()
+        context.minimum_version = context.maximum_version = version
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        sent = []
+        with self.connect(self.port) as s:
+            while True:
+                try:
+                    client.do_handshake()
+                    done = True
+                except ssl.SSLWantReadError:
+                    done = False
+                data = outgoing.read()
+                if data:
+                    sent.append(data)
+                    s.sendall(data)
+                if done:
+                    return sent
+                incoming.write(s.recv(65536))
+
+    def tls(self):
+        s = pki.anybody().wrap_socket(self.connect(self.port), server_hostname="localhost")
+        self.addCleanup(s.close)
+        return s
+
+    def test_at_each_byte(self):
+        self.serve(300 * harness.SLOW)
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            hello = self.flights(version)[0]
+            stalled = []
+            for n in range(0, len(hello) + 1):
+                s = self.connect(self.port)
+                s.sendall(hello[:n])
+                stalled.append(s)
+            for s in stalled:
+                harness.read_all(s)  # until the daemon gives up
+                s.close()
+        harness.until(lambda: harness.open_connections(self.port) == 0, 10, "the end of all of them")
+        with self.tls() as s:
+            s.sendall(b"still here")
+            self.assertEqual(s.recv(100), b"still here")
+
+    def test_half_open_ones_beside_an_established_one(self):
+        d = self.serve(60000)
+        count = min(2000, harness.NOFILE // 4) // (4 if harness.SANITIZER else 1)
+        with self.tls() as established:
+            hello = self.flights(ssl.TLSVersion.TLSv1_3)[0]
+            before = d.rss_settled()
+            half_open, worst = [], 0
+            for i in range(count):
+                s = socket.create_connection(("127.0.0.1", self.port), 20)
+                s.sendall(hello)
+                half_open.append(s)
+                if i % 20 == 0:
+                    start = time.monotonic()
+                    established.sendall(b"x")
+                    self.assertEqual(established.recv(10), b"x")
+                    worst = max(worst, time.monotonic() - start)
+            # The machine may be busy; a turn that took all handshakes at once would need much longer.
+            self.assertLess(worst, 2 * harness.SLOW)
+            if not harness.SANITIZER:
+                self.assertLess(d.rss_settled() - before, count * 64 * 1024)
+            for s in half_open:
+                harness.reset(s)
+            harness.until(lambda: harness.open_connections(self.port) == 1, 20, "the end of the half-open ones")
+            established.sendall(b"y")
+            self.assertEqual(established.recv(10), b"y")
+
+
+if __name__ == "__main__":
+    harness.main()
