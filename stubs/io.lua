@@ -2,6 +2,10 @@
 
 -- io objects: folders, and files in them. Errors: notfound, noaccess, invalidname, exist, notempty, nospace, ioerror.
 
+---All of them by name.
+---@return table<string, ba.io>
+function ba.io() end
+
 ---An io object: "disk" and "home" for the data folder, "vm" for the server's own; nil for other names.
 ---@param name string
 ---@return ba.io? io

@@ -723,6 +723,15 @@ static int io_type(lua_State *L)
     return 2;
 }
 
+/* The same folder, by its name. */
+static int io_eq(lua_State *L)
+{
+    const struct io *a = luaL_testudata(L, 1, IO_TYPE), *b = luaL_testudata(L, 2, IO_TYPE);
+
+    lua_pushboolean(L, a && b && strcmp(a->base, b->base) == 0 && strcmp(a->sub, b->sub) == 0);
+    return 1;
+}
+
 static int io_tostring(lua_State *L)
 {
     const struct io *io = check_io(L);
@@ -746,6 +755,21 @@ static int ba_openio(lua_State *L)
         cs_push_io(L, cs_builtin_dir(vm, builtin, sizeof(builtin)) ? builtin : NULL);
     } else {
         luaL_pushfail(L);
+    }
+    return 1;
+}
+
+/* ba.io(): the io objects that ba.openio gives, by their names. */
+static int ba_io(lua_State *L)
+{
+    static const char *const names[] = {"disk", "home", "vm"};
+
+    lua_newtable(L);
+    for (size_t i = 0; i < CS_ARRAY_LEN(names); i++) {
+        lua_pushcfunction(L, ba_openio);
+        lua_pushstring(L, names[i]);
+        lua_call(L, 1, 1);
+        lua_setfield(L, -2, names[i]);
     }
     return 1;
 }
@@ -787,10 +811,11 @@ void cs_bind_io(lua_State *L)
                                        {"type", io_type},     {"resourcetype", io_type},
                                        {NULL, NULL}};
 
+    static const luaL_Reg meta[] = {{"__eq", io_eq}, {"__tostring", io_tostring}, {NULL, NULL}};
+
     cs_bind_blocking(L);
     luaL_newmetatable(L, IO_TYPE);
-    lua_pushcfunction(L, io_tostring);
-    lua_setfield(L, -2, "__tostring");
+    luaL_setfuncs(L, meta, 0);
     luaL_newlib(L, methods);
     lua_setfield(L, -2, "__index");
     luaL_newmetatable(L, LIST_TYPE);
@@ -799,6 +824,8 @@ void cs_bind_io(lua_State *L)
     lua_pop(L, 2);
     cs_bind_io_file(L);
 
+    lua_pushcfunction(L, ba_io);
+    lua_setfield(L, -2, "io");
     lua_pushcfunction(L, ba_openio);
     lua_setfield(L, -2, "openio");
     lua_pushcfunction(L, ba_mkio);
