@@ -43,18 +43,29 @@ class Pki:
                 "-out", cert, "-days", str(days), "-extfile", self.path("extensions"))
         return cert, key_file
 
-    def revoke(self, crl, cert=None):
-        """Writes the list of what has been revoked, and revokes one more."""
+    def authority(self):
+        """Options of `openssl ca`: what this authority has signed and revoked is in `index`."""
         config, index = self.path("ca.cnf"), self.path("index")
         with open(config, "w", encoding="ascii") as f:
             f.write(f"[ca]\ndefault_ca=x\n[x]\ndatabase={index}\ndefault_md=sha256\ndefault_crl_days=5\n")
         if not os.path.exists(index):
             with open(index, "w", encoding="ascii"):
                 pass
-        by = ["-config", config, "-cert", self.ca, "-keyfile", self.ca_key]
+        return ["-config", config, "-cert", self.ca, "-keyfile", self.ca_key]
+
+    def revoke(self, crl, cert=None):
+        """Writes the list of what has been revoked, and revokes one more."""
+        by = self.authority()
         if cert:
             openssl("ca", *by, "-revoke", cert)
         openssl("ca", *by, "-gencrl", "-out", crl)
+
+    def ocsp(self, cert, file):
+        """Writes the response that says that a certificate is good."""
+        openssl("ca", *self.authority(), "-valid", cert)
+        openssl("ocsp", "-issuer", self.ca, "-cert", cert, "-reqout", self.path("ocsp.req"), "-no_nonce")
+        openssl("ocsp", "-index", self.path("index"), "-rsigner", self.ca, "-rkey", self.ca_key, "-CA", self.ca,
+                "-ndays", "2", "-reqin", self.path("ocsp.req"), "-respout", file)
 
 
 def server(cert, key):

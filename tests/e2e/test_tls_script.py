@@ -239,6 +239,16 @@ class TerminateTest(TlsCase):
             self.assert_echo_on(s)
         self.assert_echo_on(kept)
 
+    def test_a_stapled_ocsp_response(self):
+        response = self.pki.path("ocsp.der")
+        self.pki.ocsp(self.cert, response)
+        front = self.front(f'ocsp = "{response}"')
+        for version in ("-tls1_2", "-tls1_3"):
+            out = pki.openssl("s_client", "-connect", f"127.0.0.1:{front.port}", "-servername", "front.example",
+                              "-CAfile", self.pki.ca, "-status", version, stdin="")
+            self.assertIn("OCSP Response Status: successful", out)
+            self.assertIn("Cert Status: good", out)
+
     def test_credentials_of_systemd(self):
         """Where LoadCredential= puts files; the configuration asks for the folder."""
         folder = os.path.join(self.directory, "credentials")
