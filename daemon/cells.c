@@ -152,7 +152,10 @@ static void cell_opened(void *user, unsigned generation, int err, const char *er
 static int add_cell(struct csd_cells *c, char *why, size_t why_size)
 {
     struct cs_cell *cell;
-    int err = cs_cell_create(&cell, &c->cell_config, c->registry, why, why_size);
+    int err;
+
+    c->cell_config.primary = c->config.worker == 0 && c->count == 0;
+    err = cs_cell_create(&cell, &c->cell_config, c->registry, why, why_size);
 
     if (err < 0) {
         return err;

@@ -150,6 +150,9 @@ void cs_cell_commit(struct cs_cell *c)
         retire(c, old);
     }
     cs_vm_release_held(c->current->vm);
+    if (c->config.primary) {
+        cs_expiry_start(&c->current->vm->expiry);
+    }
     cs_loop_again(c->loop);
 }
 

@@ -27,6 +27,7 @@ struct cs_cell_config {
     const char *script_dir;  /* where relative script names of services are looked up */
     const char *library_dir; /* scripts/lib, in package.path */
     const char *data_dir;    /* root of ba.openio"disk" and of the io object of services */
+    bool primary; /* of all cells the one that warns of certificates, which each of them has */
 };
 
 /* One start-up chunk. All strings and args must stay until its generation is gone. */

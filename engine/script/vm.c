@@ -367,7 +367,6 @@ void cs_vm_release_held(struct cs_vm *vm)
     CS_ASSERT(vm->state != CS_VM_LOADING);
     wake_held(vm);
     cs_timers_release(vm);
-    cs_expiry_start(&vm->expiry);
 }
 
 void cs_vm_stop(struct cs_vm *vm)

@@ -143,6 +143,12 @@ class ExpiryTest(CertificateCase):
         names = [c["name"] for c in self.status()["certificates"]]
         self.assertEqual(names, ["d-1.example", "d1.example", "d6.example", "d29.example", "d400.example"])
 
+    def test_once_for_all_cells_and_workers(self):
+        d = self.start(self.pki.issue("a.example", days=5), settings="workers = 2\ncells = 2")
+        d.wait_log("certificate expires soon name=a.example")
+        self.assertEqual([c["name"] for c in self.status()["certificates"]], ["a.example"])
+        self.assertEqual(d.log().count("certificate expires soon"), 1)
+
     def test_only_what_is_in_use_counts(self):
         cert, key = self.pki.issue("a.example")
         self.write("certs.lua", f"""
