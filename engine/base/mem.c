@@ -164,7 +164,7 @@ void *cs_block_alloc(void)
 
 void cs_block_free(void *ptr)
 {
-    if (mem_blocks.count < BLOCKS_KEPT) {
+    if (mem_blocks.count + 1 < CS_ARRAY_LEN(mem_blocks.kept)) {
         mem_blocks.kept[mem_blocks.count++] = ptr;
     } else {
         mem_free_sized(ptr, CS_BLOCK_SIZE);
