@@ -27,6 +27,7 @@
 
 #define POOL_SIZE_MAX 65536U
 #define POOL_CHUNK_BYTES 65536U
+#define POOL_PAGE 4096U
 #define POOL_CLASSES 8U
 #define POOL_NONE UINT32_MAX
 
@@ -142,7 +143,10 @@ static struct chunk *pool_chunk_create(struct cs_pool *p)
     if (number == POOL_NONE) {
         return NULL;
     }
-    c = cs_alloc(sizeof(*c) + (p->stride * p->per));
+    /* Aligned, because jemalloc puts a large block somewhere into its first page else: one more
+     * page of each chunk would be in use. */
+    c = cs_alloc_aligned(POOL_PAGE, (sizeof(*c) + (p->stride * p->per) + POOL_PAGE - 1) &
+                                        ~(size_t)(POOL_PAGE - 1));
     if (c == NULL) {
         return NULL;
     }

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "net/conn.h"
 #include "net/listener.h"
+#include "net/relay.h"
 #include "net/resolve.h"
 #include "net/tls.h"
 #include "net/udp.h"
@@ -49,8 +50,10 @@ int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_conf
     cs_list_init(&n->tls_due);
     n->conns = cs_pool_create(cs_conn_size());
     n->tls = cs_pool_create(cs_tls_stream_size());
-    int err = n->conns && n->tls ? cs_resolver_create(&n->resolver, n) : -ENOMEM;
+    n->relay_pool = cs_pool_create(cs_relay_size());
+    int err = n->conns && n->tls && n->relay_pool ? cs_resolver_create(&n->resolver, n) : -ENOMEM;
     if (err < 0) {
+        cs_pool_destroy(n->relay_pool);
         cs_pool_destroy(n->conns);
         cs_pool_destroy(n->tls);
         return err;
@@ -70,6 +73,7 @@ void cs_net_finish(struct cs_net *n)
     cs_loop_set_phase(n->loop, CS_PHASE_BURY, NULL, NULL);
     cs_resolver_destroy(n->resolver);
     cs_pool_destroy(n->tls);
+    cs_pool_destroy(n->relay_pool);
     cs_pool_destroy(n->conns);
 }
 
@@ -86,6 +90,6 @@ void cs_net_close_all(struct cs_net *n, bool abort, int why)
 
 bool cs_net_idle(const struct cs_net *n)
 {
-    return cs_pool_count(n->conns) == 0 && cs_list_empty(&n->ports) &&
-           cs_resolver_idle(n->resolver);
+    return cs_pool_count(n->conns) == 0 && cs_pool_count(n->relay_pool) == 0 &&
+           cs_list_empty(&n->ports) && cs_resolver_idle(n->resolver);
 }

@@ -44,6 +44,7 @@ struct cs_net {
     struct cs_resolver *resolver;
     struct cs_net_config config;
     struct cs_net_counters count;
+    struct cs_pool *relay_pool;
     unsigned relays;     /* open now */
     unsigned small_size; /* bytes of a small receive buffer: a read that fills one is a full read */
     /* Private to conn.c: linked through the conns. */

@@ -81,11 +81,11 @@ bool cs_registry_idle(const struct cs_registry *r)
 
 /* ---- which cell accepts ---- */
 
-/* More than head-room is free, so that starting there is worth it. */
+/* More than a listener's head-room is free, so that starting there is worth it. */
 static bool seat_usable(const struct seat *s)
 {
     unsigned max = cs_ring_accept_max(s->net->ring);
-    return cs_ring_accept_room(s->net->ring) > CS_MIN(max / 8, (unsigned)USABLE_MAX);
+    return cs_ring_accept_room(s->net->ring) > CS_MAX(CS_MIN(max / 8, (unsigned)USABLE_MAX), 1u);
 }
 
 static bool seat_roomy(const struct seat *s)
@@ -319,7 +319,9 @@ static int find(struct seat **out, struct cs_registry *r, struct cs_net *n,
             continue;
         }
         if (s) {
-            s->closing = e->parking = false;
+            if (s->closing) { /* reopened: it goes on accepting, whatever it was about to do */
+                s->closing = e->parking = false;
+            }
             *out = s;
             return 0;
         }

@@ -33,6 +33,11 @@ struct cs_relay {
     void *user;
 };
 
+size_t cs_relay_size(void)
+{
+    return sizeof(struct cs_relay);
+}
+
 void cs_relay_options_default(struct cs_relay_options *o)
 {
     *o = (struct cs_relay_options){.idle_ms = 0, .linger_ms = 30000};
@@ -94,7 +99,7 @@ static void finish(struct cs_relay *r)
             .bytes = {r->side[0].bytes, r->side[1].bytes}, .err = r->err, .first = r->first};
         r->done(r->user, &result);
     }
-    cs_free(r);
+    cs_pool_free(r->net->relay_pool, r);
 }
 
 static void blame(struct cs_relay *r, enum cs_relay_side who)
@@ -346,7 +351,7 @@ struct cs_relay *cs_relay_start(struct cs_net *n, struct cs_stream *a, struct cs
                                 void *user)
 {
     CS_ASSERT(a != b);
-    struct cs_relay *r = cs_zalloc(sizeof(*r));
+    struct cs_relay *r = cs_pool_alloc(n->relay_pool);
     if (!r) {
         return NULL;
     }

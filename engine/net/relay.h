@@ -36,6 +36,9 @@ struct cs_relay_result {
 /* Called once from the loop; the relay is freed when it returns. */
 typedef void cs_relay_done_fn(void *user, const struct cs_relay_result *result);
 
+/* For net.c: the size of a relay in the pool. */
+size_t cs_relay_size(void);
+
 void cs_relay_options_default(struct cs_relay_options *o);
 
 /* Takes both streams over on success, unread input included. done may be NULL. NULL when out of

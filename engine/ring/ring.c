@@ -26,6 +26,7 @@
 #include "ring/sys.h"
 
 #define SQ_ENTRIES 4096
+#define SET_SQ_ENTRIES 1024 /* there may be many rings */
 #define CQ_ENTRIES 16384
 #define SCRATCH_BYTES (256 * 1024)
 #define SLOTS_CEILING 1048576u /* the kernel's own bound of a ring's table */
@@ -77,7 +78,7 @@ static int open_uring(struct io_uring *u, bool in_set)
                  IORING_SETUP_CQSIZE | (in_set ? IORING_SETUP_TASKRUN_FLAG : 0),
         .cq_entries = CQ_ENTRIES,
     };
-    return io_uring_queue_init_params(SQ_ENTRIES, u, &p);
+    return io_uring_queue_init_params(in_set ? SET_SQ_ENTRIES : SQ_ENTRIES, u, &p);
 }
 
 static unsigned slots_wanted(const struct cs_ring_config *config)

@@ -88,7 +88,7 @@ class CellsTest(NamedCase):
         self.close([])
         self.kept = 50 - self.states(rest).count(first[0][1][1])
         self.close(first + [c for c in rest if c[1][1] == first[0][1][1]])
-        again = self.open(5)
+        again = [self.open(1)[0] for _ in range(5)]
         self.assertEqual(set(self.states(again[1:])), {first[0][1][1]})
 
     def close(self, opened):
