@@ -1,9 +1,12 @@
 -- The proxy of the documents (listing 13): every byte passes through Lua, two cosockets per tunnel.
 --
 --   cosockd loop.lua LISTENPORT HOST PORT...       the ports are used in turn
+--   service "loop" { script = "loop.lua", LISTENPORT, HOST, PORT, ... }
 
-local listenport, host = ...
-local ports = table.pack(select(3, ...))
+local args = table.pack(...)
+if type(args[1]) == "table" then args = args[1] end   -- a service gets one table
+local listenport, host = args[1], args[2]
+local ports = table.pack(table.unpack(args, 3))
 local turn = 0
 
 local function webProxy(source, sink)
@@ -16,7 +19,7 @@ end
 local function webProxyClient(client, server)
    turn = turn % ports.n + 1
    -- ba.socket.connect returns socket or nil if it fails
-   if ba.socket.connect(host, tonumber(ports[turn])) ~= client then
+   if ba.socket.connect(host, tonumber(ports[turn]), {timeout = 20000}) ~= client then
       server:close()
       return
    end
