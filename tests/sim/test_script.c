@@ -23,6 +23,16 @@
 #define WORDS_MAX 24
 #define ENDING_MS 200000
 
+/* A sanitizer makes all of it ten times as slow: fewer sequences, and not every row is asked for.
+ */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SEQUENCES "1"
+#define COVERAGE "n=60 stop=1"
+#else
+#define SEQUENCES "10"
+#define COVERAGE "n=600 cover=1 stop=1"
+#endif
+
 /* ---- the far ends: the other side of tests/model/far.lua ---- */
 
 struct peer {
@@ -391,7 +401,7 @@ static void run_model(const char *extra)
     snprintf(text[n++], 64, "hole=27003");
     snprintf(text[n++], 64, "dead=27004");
     snprintf(text[n++], 64, "seed=%llu", (unsigned long long)sim_below(1000000000));
-    snprintf(text[n++], 64, "n=%s", env("MODEL_SEQUENCES", "10"));
+    snprintf(text[n++], 64, "n=%s", env("MODEL_SEQUENCES", SEQUENCES));
     snprintf(text[n++], 64, "low=4096");
     snprintf(text[n++], 64, "high=%zu", 4096 + k->sndbuf + k->rcvbuf);
     snprintf(text[n++], 64, "patience=60000");
@@ -426,7 +436,7 @@ static void run_stopped(void)
 /* Enough sequences to hit every row of the rules, and the engine is stopped at the end. */
 static void run_coverage(void)
 {
-    run_model("n=600 cover=1 stop=1");
+    run_model(COVERAGE);
 }
 
 /* The model notices each rule that is broken (tests/model/broken.lua). */
