@@ -112,7 +112,8 @@ class ReloadTest(CertificateCase):
 
     def test_a_test_of_the_configuration_reads_the_files(self):
         cert, key = self.pki.issue("a.example")
-        for broken, what in (((cert, key + "x"), f"{key}x: no such file"), ((key, key), f"{key}: there is no certificate"),
+        for broken, what in (((cert, key + "x"), f"{key}x: no such file"),
+                             ((key, key), f"{key}: there is no certificate"),
                              ((cert, self.pki.ca_key), f"{self.pki.ca_key}: the key is not that")):
             path = self.config(self.text(broken))
             run = subprocess.run([harness.COSOCKD, "-t", "-c", path], capture_output=True, text=True, check=False)
@@ -192,9 +193,9 @@ class SecretsTest(CertificateCase):
         os.chown(self.directory, self.nobody.pw_uid, -1)
         for certs, owner in (((), self.nobody.pw_uid), (((cert, key),), 0)):
             path = self.config(self.text(*certs))
-            process = subprocess.Popen([harness.COSOCKD, "-c", path], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                       user="nobody", group=self.nobody.pw_gid, extra_groups=[],
-                                       preexec_fn=harness.die_with_parent)
+            process = subprocess.Popen([harness.COSOCKD, "-c", path], stdin=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL, user="nobody", extra_groups=[],
+                                       group=self.nobody.pw_gid, preexec_fn=harness.die_with_parent)
             try:
                 harness.until(lambda: harness.listening(self.port), 10, "listening")
                 self.assertEqual(os.stat(f"/proc/{process.pid}/environ").st_uid, owner)
@@ -205,7 +206,8 @@ class SecretsTest(CertificateCase):
     def test_the_servers_own_pair(self):
         """Made when a script first asks for it; read only by its owner; the same after a restart."""
         script = ('local io = ba.openio "vm"\n'
-                  'assert(ba.create.sharkcert(io, ".certificate/MakoServer.pem", ".certificate/MakoServer.key", "sharkssl"))\n'
+                  'assert(ba.create.sharkcert(io, ".certificate/MakoServer.pem", ".certificate/MakoServer.key",'
+                  ' "sharkssl"))\n'
                   'assert(ba.socket.bind((...).port, "127.0.0.1")):event(function(l) l:accept() end)\n')
         folder = os.path.join(self.directory, "vm", ".certificate")
         if os.geteuid() == 0:

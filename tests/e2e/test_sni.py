@@ -74,7 +74,8 @@ class SniTest(harness.Case):
                             [self.port])
 
     def usual(self, extra=""):
-        return self.router(f'routes = {{ ["a.example"] = "{self.backend("a")}", ["*.b.example"] = "{self.backend("b")}", '
+        return self.router(f'routes = {{ ["a.example"] = "{self.backend("a")}", '
+                           f'["*.b.example"] = "{self.backend("b")}", '
                            f'["*.deep.b.example"] = "{self.backend("deep")}" }}, {extra}')
 
     def ask(self, server_name, alpn=(), send=None):
