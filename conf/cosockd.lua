@@ -23,25 +23,25 @@
 
 -- log_level = "info"           -- error, warn, notice, info or debug
 -- log_file = nil               -- nil: stderr (the journal); a file is opened again on SIGUSR1 (restart)
--- log_connections = true       -- one line at the end of each connection, level info (restart)
+-- log_connections = true       -- one line at the end of each connection, level info
 
 ---- scripts
 
 -- script_dir = "/usr/share/cosockd/scripts"      -- scripts that are not beside this file
--- library_dir = "/usr/share/cosockd/scripts/lib" -- where require finds the libraries (restart)
--- data_dir = "/var/lib/cosockd" -- root of the files that scripts may open (restart)
--- lua_memory = "256M"          -- memory that the scripts may use; 0: no limit (restart)
--- cpu_budget = "200ms"         -- CPU time a coroutine may burn in one go; 0: no limit (restart)
+-- library_dir = "/usr/share/cosockd/scripts/lib" -- where require finds the libraries
+-- data_dir = "/var/lib/cosockd" -- root of the files that scripts may open
+-- lua_memory = "256M"          -- memory that the scripts may use; 0: no limit
+-- cpu_budget = "200ms"         -- CPU time a coroutine may burn in one go; 0: no limit
 
 ---- connections
 
 -- maxconn = 0                  -- accepted connections at a time; more wait in the backlog; 0: no limit
 -- limit_conn = 0               -- ... of one client address; more are closed; 0: no limit
 -- sockets_max = 0              -- 0: as many as the limit of open files allows (restart)
--- write_buffer = "128k"        -- unsent bytes of a connection above which a writer waits (restart)
--- read_ahead = "128k"          -- unread bytes of a connection above which it is not read (restart)
--- flush_timeout = "30s"        -- after close: how long the peer may take to receive the rest (restart)
--- drain_timeout = "2s"         -- after that: how long to wait for the peer's end (restart)
+-- write_buffer = "128k"        -- unsent bytes of a connection above which a writer waits
+-- read_ahead = "128k"          -- unread bytes of a connection above which it is not read
+-- flush_timeout = "30s"        -- after close: how long the peer may take to receive the rest
+-- drain_timeout = "2s"         -- after that: how long to wait for the peer's end
 
 ---- TLS
 

@@ -269,6 +269,30 @@ static struct csd_config *config_new(void)
     return c;
 }
 
+/* Its settings, as a cell wants them. */
+static void make_cell(struct csd_config *c)
+{
+    const struct csd_settings *s = &c->settings;
+    struct cs_cell_config *out = &c->cell;
+
+    *out = (struct cs_cell_config){.lua_memory_max = (size_t)s->lua_memory,
+                                   .cpu_budget_ms = (uint32_t)s->cpu_budget,
+                                   .script_dir = c->prefix ? c->prefix : s->script_dir,
+                                   .library_dir = s->library_dir,
+                                   .data_dir = s->data_dir};
+    cs_ring_config_default(&out->ring);
+    cs_net_config_default(&out->net);
+    out->ring.slots_max = (unsigned)s->sockets_max;
+    out->net.out_high = (uint32_t)s->write_buffer;
+    out->net.out_low = (uint32_t)s->write_buffer / 4;
+    out->net.in_high = (uint32_t)s->read_ahead;
+    out->net.in_low = (uint32_t)s->read_ahead / 4;
+    out->net.flush_ms = (uint32_t)s->flush_timeout;
+    out->net.drain_ms = (uint32_t)s->drain_timeout;
+    out->net.log_connections = s->log_connections;
+    c->program.config = out;
+}
+
 int csd_config_load(struct csd_config **out, const char *path, const char *prefix,
                     struct cs_errors *errors)
 {
@@ -278,6 +302,9 @@ int csd_config_load(struct csd_config **out, const char *path, const char *prefi
     if (err != 0 || errors->count > 0) {
         csd_config_unref(c);
         c = NULL;
+    }
+    if (c) {
+        make_cell(c);
     }
     *out = c;
     return err;
@@ -337,6 +364,7 @@ int csd_config_script(struct csd_config **out, const char *prefix, const char *s
         c->program.testing = !source && !script;
         c->program.argv = argv;
         c->program.argc = argc;
+        make_cell(c);
     }
     *out = c;
     return err;
@@ -371,27 +399,6 @@ void csd_config_json(const struct csd_config *c, FILE *out)
     }
     csd_json_close(&j, ']');
     csd_json_close(&j, '}');
-}
-
-void csd_config_cell(const struct csd_config *c, struct cs_cell_config *out)
-{
-    const struct csd_settings *s = &c->settings;
-
-    *out = (struct cs_cell_config){.lua_memory_max = (size_t)s->lua_memory,
-                                   .cpu_budget_ms = (uint32_t)s->cpu_budget,
-                                   .script_dir = c->prefix ? c->prefix : s->script_dir,
-                                   .library_dir = s->library_dir,
-                                   .data_dir = s->data_dir};
-    cs_ring_config_default(&out->ring);
-    cs_net_config_default(&out->net);
-    out->ring.slots_max = (unsigned)s->sockets_max;
-    out->net.out_high = (uint32_t)s->write_buffer;
-    out->net.out_low = (uint32_t)s->write_buffer / 4;
-    out->net.in_high = (uint32_t)s->read_ahead;
-    out->net.in_low = (uint32_t)s->read_ahead / 4;
-    out->net.flush_ms = (uint32_t)s->flush_timeout;
-    out->net.drain_ms = (uint32_t)s->drain_timeout;
-    out->net.log_connections = s->log_connections;
 }
 
 char *csd_config_control_socket(const char *path, const char *prefix)

@@ -22,6 +22,8 @@ struct csd_config {
     struct csd_ticket_keys ticket_keys;
     struct cs_program_part *parts; /* one per service; their paths are owned */
     struct cs_program program;
+    struct cs_cell_config
+        cell; /* what a cell is made from, and the program goes by; strings are ours */
     struct cs_admit_service *limits; /* one per service, in the same order */
 };
 
@@ -46,9 +48,6 @@ void csd_config_json(const struct csd_config *c, FILE *out);
 
 /* Puts its limits of connections into effect. 0 or -ENOMEM. */
 CS_MUST_CHECK int csd_config_admit(const struct csd_config *c, struct cs_admit *a);
-
-/* What a cell is made from. Strings are those of c. */
-void csd_config_cell(const struct csd_config *c, struct cs_cell_config *out);
 
 /* The control socket that the file asks for, whatever else is wrong with it; the default when it
  * does not say. NULL when out of memory; cs_free. */

@@ -342,7 +342,7 @@ static enum csd_exit start_workers(struct csd_server *s)
         return failed(CSD_EXIT_FAILURE, "out of memory");
     }
     config.table = s->table;
-    csd_config_cell(s->config, &s->cell_config);
+    s->cell_config = s->config->cell;
     s->cell_config.net.admit = s->admit;
     err = csd_workers_start(&s->workers, &config, worker_count(s), csd_server_is_script(s), why,
                             sizeof(why));

@@ -63,6 +63,13 @@ int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_conf
     return 0;
 }
 
+void cs_net_configure(struct cs_net *n, const struct cs_net_config *config)
+{
+    struct cs_admit *admit = n->config.admit;
+    n->config = *config;
+    n->config.admit = admit;
+}
+
 void cs_net_finish(struct cs_net *n)
 {
     CS_ASSERT(cs_net_idle(n));

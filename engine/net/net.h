@@ -66,6 +66,9 @@ void cs_net_config_default(struct cs_net_config *config);
 CS_MUST_CHECK int cs_net_init(struct cs_net *n, struct cs_loop *loop,
                               const struct cs_net_config *config);
 
+/* From now on, also for connections that are open; the admission stays. */
+void cs_net_configure(struct cs_net *n, const struct cs_net_config *config);
+
 /* Every conn must be gone (cs_net_close_all and turns until cs_net_idle). */
 void cs_net_finish(struct cs_net *n);
 

@@ -27,6 +27,7 @@
 struct generation {
     struct cs_list node; /* in cell->draining */
     struct cs_vm *vm;
+    const struct cs_cell_config *config;
     uint64_t stop_by_ms; /* STOPPING: destroyed at the latest then */
 };
 
@@ -57,7 +58,8 @@ static struct generation *generation_create(struct cs_cell *c, const struct cs_p
     if (!g) {
         return NULL;
     }
-    g->vm = cs_vm_create(&c->net, c->registry, &c->config, number, program->script_mode);
+    g->config = program->config ? program->config : &c->config;
+    g->vm = cs_vm_create(&c->net, c->registry, g->config, number, program->script_mode);
     if (!g->vm) {
         cs_free(g);
         return NULL;
@@ -110,7 +112,7 @@ int cs_cell_load(struct cs_cell *c, const struct cs_program *program, unsigned n
     }
     c->loaded = loaded;
     c->loaded_user = user;
-    cs_program_start(c->staged->vm, program, &c->config, &c->errors);
+    cs_program_start(c->staged->vm, program, c->staged->config, &c->errors);
     cs_loop_again(c->loop);
     return 0;
 }
@@ -144,6 +146,7 @@ void cs_cell_commit(struct cs_cell *c)
     c->current = c->staged;
     c->staged = NULL;
     c->current->vm->state = CS_VM_CURRENT;
+    cs_net_configure(&c->net, &c->current->config->net);
     cs_registry_commit(c->registry, &c->net, c->current->vm->generation);
     cs_udp_commit(&c->net, c->current->vm->generation);
     if (old) {

@@ -49,6 +49,10 @@ struct cs_program {
     bool testing;     /* in script mode: the only part is the runner of test files (its text is not
                          given), the arguments are its command line */
     bool check_only;  /* -t: compile and run the chunks' staging without binding anything */
+    /* What this generation goes by and, once it is live, all connections of the cell; `ring` and
+     * the admission stay what they were. NULL: what the cell was made from. Must stay as the
+     * strings. */
+    const struct cs_cell_config *config;
 };
 
 /* 0, -ENOMEM, or CS_ENOTSUP with a sentence in why. The registry is shared and outlives the cell.

@@ -503,10 +503,49 @@ class ControlTest(CliCase):
 
     def test_reload_changes_what_it_can(self):
         d = self.start()
-        self.echo_config('log_level = "debug"\nlua_memory = "16M"')
+        self.echo_config('log_level = "debug"\nlua_memory = "16M"\nsockets_max = 64')
         self.assert_status(self.control("reload", "--wait"), 0)
-        d.wait_log("lua_memory has changed, which takes a restart")
-        self.assertNotIn("log_level has changed", d.log())
+        d.wait_log("sockets_max has changed, which takes a restart")
+        self.assertNotRegex(d.log(), "(log_level|lua_memory) has changed")
+
+    def test_reload_changes_limits_of_scripts(self):
+        """The new generation has new ones."""
+        script = """
+            local file = io:open("which")
+            trace("data", file and file:read("a") or "none")
+            local ok, err = pcall(string.rep, "x", 32 << 20)
+            trace("memory", ok)
+            local began = os.clock()
+            while os.clock() - began < 0.3 do end
+            """
+        for name in "ab":
+            os.mkdir(f"{self.directory}/{name}")
+            self.write(f"{name}/which", name)
+        self.write("limits.lua", script)
+        service = 'service "limits" { script = "limits.lua" }'
+        d = self.service(f'cpu_budget = "1h"\ndata_dir = "a"\n{service}')
+        d.wait_log(r"data\s+a\s*$")
+        d.wait_log(r"memory\s+true")
+        self.config(f'cpu_budget = "1h"\ndata_dir = "b"\nlua_memory = "16M"\n{service}')
+        d.wait_log("started")
+        self.assert_status(self.control("reload", "--wait"), 0)
+        d.wait_log(r"data\s+b\s*$")
+        d.wait_log(r"memory\s+false")
+        self.config(f'cpu_budget = "20ms"\ndata_dir = "b"\n{service}')
+        d.expect("reload refused: .*CPU budget of 20 ms")
+        self.assert_status(self.control("reload", "--wait"), 1, "CPU budget of 20 ms")
+
+    def test_reload_changes_connections(self):
+        """Those that are open, too."""
+        d = self.start("log_connections = false")
+        self.open_echo().close()
+        harness.until(lambda: self.status()["counters"]["closed"] == 1, 10, "the end of the connection")
+        self.assertNotIn("connection closed", d.log())
+        s = self.open_echo()
+        self.echo_config("log_connections = true")
+        self.assert_status(self.control("reload", "--wait"), 0)
+        s.close()
+        d.wait_log("connection closed")
 
     def test_reload_drain_timeout(self):
         d = self.start('reload_drain_timeout = "300ms"')

@@ -364,7 +364,7 @@ static void test_cell_config(void **state)
 
     (void)state;
     (void)load_good("write_buffer = '64k'\ncpu_budget = '50ms'\nlog_connections = false\n");
-    csd_config_cell(config, &cell);
+    cell = config->cell;
     assert_int_equal(cell.net.out_high, 65536);
     assert_int_equal(cell.net.out_low, 16384);
     assert_int_equal(cell.cpu_budget_ms, 50);
@@ -379,7 +379,7 @@ static void test_defaults_are_those_of_the_engine(void **state)
 
     (void)state;
     (void)load_good("");
-    csd_config_cell(config, &cell);
+    cell = config->cell;
     cs_net_config_default(&net);
     assert_int_equal(cell.net.out_high, net.out_high);
     assert_int_equal(cell.net.out_low, net.out_low);
