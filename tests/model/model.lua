@@ -271,6 +271,7 @@ local function write_waiting(w, a, s, op)
     s.out[#s.out + 1] = entry
     local failed = fails "socketwritefailed"
     if s.rst == "noticed" then return want(a, failed) end
+    s.race = true
     return want(a, failed, exact(true))
   end
   s.out[#s.out + 1] = entry
@@ -322,6 +323,7 @@ local function write_queued(w, a, s, op)
     end
     if s.rst == "noticed" then return false end
     if s.rst then -- behind what is lost already
+      s.race = true
       return r[1] == nil and math.type(q) == "integer" or r[1] == true and accept(r)
     end
     if r[1] == true and r.n == 1 then return not ahead and accept(r) end
