@@ -461,14 +461,30 @@ static int load_script(const char *text)
     return load.err;
 }
 
+/* An end of both clocks: a helper thread works in real time only. After an error of the script, of
+ * which its main may have been the victim, the skewed one is enough. */
+struct deadline {
+    uint64_t skewed_ms, real_ns;
+};
+
+static struct deadline deadline(void)
+{
+    return (struct deadline){skewed_clock() + 120000, cs_clock_ns() + UINT64_C(10000000000)};
+}
+
+static bool passed(const struct deadline *d)
+{
+    return skewed_clock() > d->skewed_ms && (script_errors > 0 || cs_clock_ns() > d->real_ns);
+}
+
 /* Until the current script has ended; false when it hangs. A script whose main was lost to an error
  * cannot end. */
 static bool finish_script(int *status)
 {
-    uint64_t by = skewed_clock() + 120000;
+    struct deadline by = deadline();
 
     while (!cs_cell_script_done(cell, status)) {
-        if (skewed_clock() > by) {
+        if (passed(&by)) {
             *status = EXIT_FAILURE;
             return script_errors > 0;
         }
@@ -480,7 +496,7 @@ static bool finish_script(int *status)
 /* Everything of the script has to go; false when something stays. */
 static bool clean_up(void)
 {
-    uint64_t by = skewed_clock() + 120000;
+    struct deadline by = deadline();
     struct cs_cell_status s;
 
     if (load_script("") != 0) {
@@ -490,7 +506,7 @@ static bool clean_up(void)
     do {
         turn();
         cs_cell_status(cell, &s);
-        if (skewed_clock() > by) {
+        if (passed(&by)) {
             fprintf(stderr, "left: %u generations, %zu connections, %u relays\n",
                     s.generation_count, s.connections, s.relays);
             return false;
