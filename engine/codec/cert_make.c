@@ -226,6 +226,16 @@ static bool add_names(extensions **all, const char *names, struct cs_cert_error 
     return ok;
 }
 
+/* Takes ext over when it returns true. (X509v3_add_ext frees a list that it cannot extend, and
+ * leaves it to be freed once more.) */
+static bool append(extensions **all, X509_EXTENSION *ext)
+{
+    if (!*all) {
+        *all = sk_X509_EXTENSION_new_null();
+    }
+    return *all && sk_X509_EXTENSION_push(*all, ext) > 0;
+}
+
 /* A bit string, as keyUsage and Netscape's type are. */
 static bool add_bits(extensions **all, int nid, unsigned bits, bool critical)
 {
@@ -243,8 +253,10 @@ static bool add_bits(extensions **all, int nid, unsigned bits, bool critical)
     if (len > 0 && octets && ASN1_OCTET_STRING_set(octets, der, len)) {
         ext = X509_EXTENSION_create_by_NID(NULL, nid, critical, octets);
     }
-    ok = ext && X509v3_add_ext(all, ext, -1);
-    X509_EXTENSION_free(ext);
+    ok = ext && append(all, ext);
+    if (!ok) {
+        X509_EXTENSION_free(ext);
+    }
     ASN1_OCTET_STRING_free(octets);
     OPENSSL_free(der);
     ASN1_BIT_STRING_free(s);
