@@ -106,11 +106,11 @@ static int read_on(lua_State *L, int status, lua_KContext ctx)
 void cs_sock_check_reader(lua_State *L, const struct cs_sock *s)
 {
     const struct cs_task *t = cs_task_current(L);
-    if (s->state == CS_SOCK_LISTENING) {
-        luaL_error(L, "read on a listening socket: use accept");
-    }
     if (s->owner && (!t || t->sock != s)) {
         luaL_error(L, "only a socket's own coroutine may read it");
+    }
+    if (s->state == CS_SOCK_LISTENING) {
+        luaL_error(L, "read on a listening socket: use accept");
     }
 }
 
