@@ -10,14 +10,6 @@ int cs_test_load_runner(lua_State *L)
                             "t");
 }
 
-static const char *doing(const struct cs_task *t)
-{
-    static const char *const waits[] = {"",           " in read",   " in write", " in connect",
-                                        " in accept", " in disable"};
-
-    return waits[t->waiting];
-}
-
 static void CS_RAISES push_task(lua_State *L, struct cs_task *t)
 {
     static const char *const kinds[] = {"cosocket", "\"r\" coroutine", "job", "timer callback",
@@ -31,7 +23,8 @@ static void CS_RAISES push_task(lua_State *L, struct cs_task *t)
     if (t->co != L) {
         lua_xmove(t->co, L, 1);
     }
-    lua_pushfstring(L, "%s%s at %s", kinds[t->kind], doing(t),
+    const char *waits = cs_task_waits_for(t);
+    lua_pushfstring(L, "%s%s%s at %s", kinds[t->kind], waits ? " in " : "", waits ? waits : "",
                     cs_task_place(t, place, sizeof(place)));
 }
 

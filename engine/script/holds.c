@@ -15,21 +15,21 @@ enum {
     TRACEBACKS_MAX = 8, /* logged of one generation */
 };
 
-static const char *const waits_for[] = {
-    [CS_WAIT_NONE] = NULL,         [CS_WAIT_READ] = "read",     [CS_WAIT_WRITE] = "write",
-    [CS_WAIT_CONNECT] = "connect", [CS_WAIT_ACCEPT] = "accept", [CS_WAIT_DISABLE] = "disable",
-    [CS_WAIT_TLS] = "upgrade",     [CS_WAIT_RELAY] = "relay",   [CS_WAIT_FILE] = "file",
-};
-
 struct places {
     struct cs_hold at[PLACES_MAX];
     unsigned count;
 };
 
+/* NULL: none */
+static bool same_wait(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
 static void add(struct places *p, const char *place, const char *waits, unsigned n)
 {
     for (unsigned i = 0; i < p->count; i++) {
-        if (p->at[i].waits == waits && strcmp(p->at[i].place, place) == 0) {
+        if (same_wait(p->at[i].waits, waits) && strcmp(p->at[i].place, place) == 0) {
             p->at[i].count += n;
             return;
         }
@@ -62,14 +62,9 @@ static unsigned take_largest(struct places *p, struct cs_hold *out)
     return n;
 }
 
-static const char *waiting_for(const struct cs_task *t)
-{
-    return t->state == CS_TASK_PARKED ? waits_for[t->waiting] : NULL;
-}
-
 static void add_relay(void *user, const char *place)
 {
-    add(user, place, waits_for[CS_WAIT_RELAY], 1);
+    add(user, place, "relay", 1);
 }
 
 unsigned cs_holds(struct cs_vm *vm, struct cs_hold *out)
@@ -82,8 +77,8 @@ unsigned cs_holds(struct cs_vm *vm, struct cs_hold *out)
         if (looked++ == LOOK_MAX) {
             break;
         }
-        if (waiting_for(t)) {
-            add(&places, cs_task_place(t, place, sizeof(place)), waiting_for(t), 1);
+        if (cs_task_waits_for(t)) {
+            add(&places, cs_task_place(t, place, sizeof(place)), cs_task_waits_for(t), 1);
         }
     }
     cs_relays_places(vm, LOOK_MAX, add_relay, &places);
@@ -117,7 +112,7 @@ void cs_holds_log(struct cs_vm *vm)
     unsigned logged = 0;
     cs_list_each(l, next, &vm->tasks) {
         const struct cs_task *t = cs_container_of(l, struct cs_task, all);
-        if (!waiting_for(t) || logged == TRACEBACKS_MAX) {
+        if (!cs_task_waits_for(t) || logged == TRACEBACKS_MAX) {
             continue;
         }
         logged++;
@@ -126,7 +121,7 @@ void cs_holds_log(struct cs_vm *vm)
         const char *text =
             lua_pcall(vm->L, 1, 1, 0) == LUA_OK ? lua_tostring(vm->L, -1) : "not enough memory";
         cs_log(CS_LOG_WARN, "coroutine cut service=%s generation=%u waits=%s: %s", t->name,
-               vm->generation, waiting_for(t), text);
+               vm->generation, cs_task_waits_for(t), text);
         lua_pop(vm->L, 1);
     }
 }

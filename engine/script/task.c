@@ -520,6 +520,16 @@ bool cs_task_run_ready(struct cs_vm *vm, unsigned max)
     return !cs_list_empty(&vm->ready) && !vm->exiting;
 }
 
+const char *cs_task_waits_for(const struct cs_task *t)
+{
+    static const char *const names[] = {
+        [CS_WAIT_NONE] = NULL,         [CS_WAIT_READ] = "read",     [CS_WAIT_WRITE] = "write",
+        [CS_WAIT_CONNECT] = "connect", [CS_WAIT_ACCEPT] = "accept", [CS_WAIT_DISABLE] = "disable",
+        [CS_WAIT_TLS] = "upgrade",     [CS_WAIT_RELAY] = "relay",   [CS_WAIT_FILE] = "file",
+    };
+    return t->state == CS_TASK_PARKED ? names[t->waiting] : NULL;
+}
+
 const char *cs_task_place(struct cs_task *t, char *buf, size_t size)
 {
     lua_Debug ar;

@@ -151,6 +151,10 @@ void cs_task_push_sock(lua_State *L, const struct cs_task *t);
 /* The script phase: resumes at most `max` ready tasks. True when more are ready. */
 bool cs_task_run_ready(struct cs_vm *vm, unsigned max);
 
+/* What a parked task waits for ("read", "connect" ...); NULL: it runs, sleeps or is about to run.
+ */
+const char *cs_task_waits_for(const struct cs_task *t);
+
 /* "script.lua:12": where the task stands; for status listings and logs. buf: 128 bytes. */
 const char *cs_task_place(struct cs_task *t, char *buf, size_t size);
 

@@ -51,7 +51,7 @@ class RelayHoldTest(HoldTest):
 @harness.both_descriptor_kinds
 class LoopHoldTest(HoldTest):
     def test_listing_13(self):
-        self.hold("loop.lua", 3500)
+        self.hold("loop.lua", 3584)
 
 
 if __name__ == "__main__":

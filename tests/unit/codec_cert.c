@@ -254,7 +254,9 @@ static char *contents(BIO *bio)
     size_t len;
 
     assert_true(BIO_mem_contents(bio, &bytes, &len));
-    char *s = strndup((const char *)bytes, len);
+    char *s = calloc(1, len + 1);
+    assert_non_null(s);
+    memcpy(s, bytes, len);
     BIO_free(bio);
     return s;
 }
