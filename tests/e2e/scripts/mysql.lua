@@ -109,11 +109,11 @@ end
 both("rows there and back", function()
   local db = assert(connect("tester", "secret", "test"))
   assert(db:query "create or replace table t (id int primary key, name varchar(100), b longblob)")
-  for i = 1, 40 do assert(db:query(("insert into t values (%d, 'n%d', repeat('x', %d))"):format(i, i, i * 10000))) end
+  for i = 1, 40 do assert(db:query(("insert into t values (%d, 'n%d', repeat('x', %d))"):format(i, i, i * 2000))) end
   assert(db:query "insert into t values (41, null, '')")
   local rows = assert(db:query "select * from t order by id")
   assert(#rows == 41 and rows[41][2] == nil and rows[41][3] == "")
-  for i = 1, 40 do assert(rows[i][2] == "n" .. i and rows[i][3] == ("x"):rep(i * 10000)) end
+  for i = 1, 40 do assert(rows[i][2] == "n" .. i and rows[i][3] == ("x"):rep(i * 2000)) end
   db.sock:close()
 end)
 
