@@ -37,7 +37,8 @@ static int rnd(lua_State *L)
     }
     uint64_t value = random_up_to((uint64_t)high - (uint64_t)low);
 
-    lua_pushinteger(L, (lua_Integer)((uint64_t)low + value));
+    value += (uint64_t)low; /* wraps as the range may */
+    lua_pushinteger(L, (lua_Integer)value);
     return 1;
 }
 

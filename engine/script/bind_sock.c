@@ -288,10 +288,11 @@ static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct cs_pay
         return cs_push_write_error(L, err);
     }
     lua_pushboolean(L, true);
-    if (queued + rest == 0) {
+    queued += rest;
+    if (queued == 0) {
         return 1;
     }
-    lua_pushinteger(L, (lua_Integer)(queued + rest));
+    lua_pushinteger(L, (lua_Integer)queued);
     return 2;
 }
 
