@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "ring/ring.h"
@@ -27,13 +30,63 @@ static bool masked(const char *name)
     return false;
 }
 
+/* Puts sockets[0] of a new pair into the table; the other end stays real. */
+static int put_pair(struct io_uring *u, unsigned slot, int *far)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+        return -errno;
+    }
+    int n = io_uring_register_files_update(u, slot, &pair[0], 1);
+    close(pair[0]);
+    *far = pair[1];
+    return n < 0 ? n : 0;
+}
+
+static bool close_shows(struct io_uring *u, int *far)
+{
+    char c;
+    if (io_uring_register_files_sparse(u, 2) < 0 || put_pair(u, 0, &far[0]) < 0 ||
+        put_pair(u, 1, &far[1]) < 0) {
+        return false;
+    }
+    struct io_uring_sqe *sqe = io_uring_get_sqe(u);
+    io_uring_prep_poll_add(sqe, 0, POLLIN);
+    sqe->flags |= IOSQE_FIXED_FILE;
+    io_uring_submit(u);
+    io_uring_prep_close_direct(io_uring_get_sqe(u), 1);
+    io_uring_submit(u);
+    io_uring_get_events(u);
+    return read(far[1], &c, 1) == 0;
+}
+
+/* Before Linux 6.13 a slot that is emptied keeps its file until every request that was under way on
+ * any other slot has ended: with receives that stay armed for hours, sockets would never close. */
+static bool closes_at_once(void)
+{
+    struct io_uring u;
+    int far[2] = {-1, -1};
+    if (io_uring_queue_init(8, &u, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) < 0) {
+        return false;
+    }
+    bool yes = close_shows(&u, far);
+    io_uring_queue_exit(&u);
+    for (unsigned i = 0; i < 2; i++) {
+        if (far[i] >= 0) {
+            close(far[i]);
+        }
+    }
+    return yes;
+}
+
 unsigned cs_probe_features(struct io_uring *ring)
 {
     struct io_uring_probe *p = io_uring_get_probe_ring(ring);
     unsigned features = 0;
     /* FIXED_FD_INSTALL (6.8) came after the socket options by URING_CMD (6.7): it stands for both.
      */
-    if (p && io_uring_opcode_supported(p, CS_URING_OP_FIXED_FD_INSTALL) && !masked("direct")) {
+    if (p && io_uring_opcode_supported(p, CS_URING_OP_FIXED_FD_INSTALL) && !masked("direct") &&
+        closes_at_once()) {
         features |= CS_RING_DIRECT;
     }
     if (!masked("splice")) {
@@ -104,5 +157,5 @@ void cs_ring_describe(char *buf, size_t size)
              "direct descriptors: %s",
              features & CS_RING_DIRECT
                  ? "yes"
-                 : "no (Linux 6.8 is needed; connections are bounded by RLIMIT_NOFILE)");
+                 : "no (Linux 6.13 is needed; connections are bounded by RLIMIT_NOFILE)");
 }

@@ -22,7 +22,7 @@ struct iovec;
 
 /* Features that were looked for. COSOCKD_WITHOUT=name,name switches them off for tests. */
 enum cs_ring_feature {
-    CS_RING_DIRECT = 1 << 0, /* "direct": sockets live in the ring's table (Linux 6.8) */
+    CS_RING_DIRECT = 1 << 0, /* "direct": sockets live in the ring's table (Linux 6.13) */
     CS_RING_SPLICE = 1 << 1, /* "splice": sockets can be spliced through a real descriptor */
 };
 

@@ -609,7 +609,7 @@ def wrk(case, url, seconds, connections=50, headers=()):
 
 
 def both_descriptor_kinds(cls):
-    """The test class once more with ordinary descriptors, as on kernels before 6.8."""
+    """The test class once more with ordinary descriptors, as on kernels before 6.13."""
     name = cls.__name__ + "WithoutDirect"
     module = sys.modules[cls.__module__]
     setattr(module, name, type(name, (cls,), {"environment": {"COSOCKD_WITHOUT": "direct"},
