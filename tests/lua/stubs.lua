@@ -1,4 +1,4 @@
--- stubs/*.lua against the API of the running daemon: every function has a stub, and every stub a function. Names are
+-- scripts/stubs/*.lua against the API of the running daemon: every function has a stub, and every stub a function. Names are
 -- compared, not types. A new function goes into the stub file of its table (a new file: add it to the list), and
 -- into docs/lua-api.md.
 local FILES = {"ba", "bytearray", "cert", "crypto", "date", "io", "json", "random", "sock", "sockcompat", "socket", "test", "text", "thread", "timer",
@@ -35,7 +35,7 @@ local function stubs()
   local found = {}
   for _, file in ipairs(FILES) do
     local class, classes = nil, {}
-    for line in io.lines(root .. "stubs/" .. file .. ".lua") do
+    for line in io.lines(root .. "scripts/stubs/" .. file .. ".lua") do
       class = line:match "^%-%-%-@class ([%w_.]+)" or class
       local variable = line:match "^local (%w+) = {}"
       if variable then classes[variable] = class end
@@ -66,7 +66,7 @@ end
 
 it("each function has a stub", function()
   local without = missing(api(), stubs())
-  assert(without == "", "no stub in stubs/ for: " .. without)
+  assert(without == "", "no stub in scripts/stubs/ for: " .. without)
 end)
 
 it("each stub has a function", function()
@@ -76,8 +76,8 @@ end)
 
 it("each stub is Lua, and says what it is", function()
   for _, file in ipairs(FILES) do
-    assert(loadfile(root .. "stubs/" .. file .. ".lua"))
-    assert(io.lines(root .. "stubs/" .. file .. ".lua")() == "---@meta", file)
+    assert(loadfile(root .. "scripts/stubs/" .. file .. ".lua"))
+    assert(io.lines(root .. "scripts/stubs/" .. file .. ".lua")() == "---@meta", file)
   end
 end)
 
