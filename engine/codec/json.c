@@ -31,6 +31,7 @@ struct cs_json {
     enum state state;
     unsigned depth, depth_max;
     unsigned hex;     /* UNICODE: digits seen */
+    char last;        /* OUTSIDE: the last character that is no space */
     bool zero;        /* the last string has a \u0000 in it; or, in UNICODE, may get one */
     bool zero_so_far; /* UNICODE: all digits were 0 */
     enum part part;
@@ -61,7 +62,6 @@ int cs_json_create(struct cs_json **out, unsigned depth_max)
         cs_free(j);
         return -ENOMEM;
     }
-    json_tokener_set_flags(j->tokener, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
     *out = j;
     return 0;
 }
@@ -81,7 +81,10 @@ static int fail(struct cs_json *j, int err, const char *why, size_t at)
     return err;
 }
 
-/* ---- the scanner ---- */
+/* ---- the scanner ----
+ *
+ * It refuses what json-c takes outside its strict mode. That mode is not used because in json-c
+ * 0.18 it refuses all text that is not ASCII. */
 
 static bool is_space(char c)
 {
@@ -193,6 +196,8 @@ static int scan_outside(struct cs_json *j, char c, size_t at)
         return fail(j, CS_ELIMIT, "a name with a zero byte in it", at);
     }
     j->zero = false;
+    char last = j->last;
+    j->last = c;
     switch (c) {
     case '{':
     case '[':
@@ -200,6 +205,9 @@ static int scan_outside(struct cs_json *j, char c, size_t at)
         return ++j->depth > j->depth_max ? fail(j, CS_ELIMIT, "nested too deeply", at) : 0;
     case '}':
     case ']':
+        if (last == ',') {
+            return fail(j, CS_EINVAL, "nothing behind a comma", at);
+        }
         j->depth -= j->depth > 0;
         return 0;
     case ',':
