@@ -16,6 +16,12 @@
 #include "script/vm.h"
 
 #define TICK_MS 10
+/* A sanitizer's build is several times as slow, and so is what a budget has to suffice for. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SLOW 4
+#else
+#define SLOW 1
+#endif
 #define BUDGET_SIGNAL SIGVTALRM
 #define STUCK_AFTER 4 /* budgets: the hook has not come, so the script is in a C function */
 
@@ -82,8 +88,8 @@ int cs_budget_start(void)
     }
     struct sigaction act = {.sa_handler = tick, .sa_flags = SA_RESTART};
     struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = BUDGET_SIGNAL};
-    struct itimerspec every = {.it_interval.tv_nsec = TICK_MS * 1000000,
-                               .it_value.tv_nsec = TICK_MS * 1000000};
+    struct itimerspec every = {.it_interval.tv_nsec = TICK_MS * SLOW * 1000000,
+                               .it_value.tv_nsec = TICK_MS * SLOW * 1000000};
     sigset_t set;
     timer_t timer;
     ev._sigev_un._tid = (pid_t)syscall(SYS_gettid);
