@@ -24,8 +24,8 @@ for _, upstream in ipairs(pool) do
   assert(address.parse(upstream.address).host, "udp.lua: " .. upstream.address .. " names no host")
 end
 local idle = duration(args.idle_timeout or "30s")
-assert(idle > 0, "udp.lua: idle_timeout: a session has no other end")
 local sessions_max = args.sessions_max or 10000
+assert(math.type(sessions_max) == "integer" and sessions_max > 0, "udp.lua: sessions_max: a whole number from 1 on")
 local WAITING_MAX = 16 -- datagrams that a session keeps until it has its upstream
 
 local count, full = 0, false

@@ -28,9 +28,13 @@ local function note(text)
   say("# " .. tostring(text):gsub("\n", "\n# "))
 end
 
+-- A test that ends the process would hide the others.
+local exit = os.exit
+function os.exit() error("os.exit in a test", 2) end
+
 local function usage(why)
   io.stderr:write("cosockd test: ", why, "\n", USAGE)
-  os.exit(64)
+  exit(64)
 end
 
 -- An error or a place, with a traceback without the frames of this file.
@@ -77,6 +81,14 @@ end
 function it(name, f, options)
   if f ~= nil then checked(f, "it") end
   options = options or {}
+  if type(options) ~= "table" then error("it: options: expected a table, got " .. type(options), 2) end
+  for key in pairs(options) do
+    if key ~= "timeout" and key ~= "cosocket" then error(("it: unknown option %q"):format(tostring(key)), 2) end
+  end
+  local limit = options.timeout
+  if limit ~= nil and not (type(limit) == "number" and limit >= 1) then
+    error("it: option timeout: expected milliseconds, at least 1, got " .. tostring(limit), 2)
+  end
   table.insert(tests, {name = group.name .. tostring(name), f = f, group = group, timeout = options.timeout,
                        start = options.cosocket and ba.socket.event or ba.thread.run})
 end
@@ -196,7 +208,7 @@ end
 local function finish(began)
   say(("1..%d"):format(#tests))
   say(("# %d passed, %d failed, %d skipped, %d ms"):format(passed, failed, skipped, ba.clock() - began))
-  os.exit(failed == 0)
+  exit(failed == 0)
 end
 
 local began
@@ -270,7 +282,7 @@ while words[i] do
     if timeout < 1 then usage("option " .. word .. ": a number of milliseconds expected") end
   elseif word == "-h" or word == "--help" then
     io.stdout:write(USAGE)
-    os.exit(0)
+    exit(0)
   elseif word:find("^%-.") then
     usage("unknown option " .. word)
   else

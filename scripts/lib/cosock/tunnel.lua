@@ -22,7 +22,7 @@ function tunnel.new(list, options, connect)
   for name, value in pairs(connect or {}) do t.connect[name] = value end
   -- A tunnel whose end matters to the pool has a function that is called then; the others have no Lua object.
   for _, upstream in ipairs(pool) do
-    upstream.relay_options = {idle = duration(options.idle_timeout or "1h"), detach = true,
+    upstream.relay_options = {idle = duration(options.idle_timeout or "1h", true), detach = true,
                               on_close = pool.counts and function() pool:leave(upstream) end or nil}
   end
   return t

@@ -29,7 +29,7 @@ function upstreams.new(list, options)
   end
   local p = setmetatable({
     least = balance == "leastconn", counts = balance == "leastconn", turn = 0, first = 1, last = 0, queue = {},
-    fail_timeout = duration(options.fail_timeout or "10s"), queue_timeout = duration(options.queue_timeout or "5s"),
+    fail_timeout = duration(options.fail_timeout or "10s", true), queue_timeout = duration(options.queue_timeout or "5s", true),
   }, pool)
   local meta = {__close = function(upstream) p:leave(upstream) end}
   for i, entry in ipairs(list) do
