@@ -477,7 +477,7 @@ static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
     keep_little_unsent(c);
     c->offered = false;
     taken = push(c, data, len);
-    c->offered = taken == (ssize_t)len;
+    c->offered = taken == (ssize_t)len && c->out.len == 0;
     return taken;
 }
 

@@ -366,5 +366,33 @@ class ReloadTest(Case):
         self.assertIn("cannot listen on", run.stderr + run.stdout)
 
 
+@harness.both_descriptor_kinds
+class StopTest(Case):
+    def test_a_draining_daemon_reads_no_more(self):
+        """One TCP connection keeps it; what is bound to a UDP port is closed at once."""
+        tcp, udp = harness.free_port(), harness.free_port()
+        script = self.write("both.lua", f"""
+ba.socket.bind({tcp}):event(function(l)
+  for s in l.accept, l do s:event(function(c) for data in c.read, c do c:write(data) end end, "s") end
+end)
+assert(ba.socket.udpcon({udp})):event(function(s)
+  while true do
+    local data, ip, port = s:read(true)
+    if not data then return trace("udp ended: " .. ip) end
+    s:sendto(data, ip, port)
+  end
+end, "s")
+""")
+        d = self.service(f'service "both" {{ script = "{script}" }}\n', listens=(tcp,))
+        with self.connect(tcp) as held:
+            held.sendall(b"x")
+            self.assertEqual(held.recv(1), b"x")
+            d.signal(signal.SIGTERM)
+            d.wait_log("udp ended: closed")
+            held.sendall(b"y")
+            self.assertEqual(held.recv(1), b"y")
+        self.assertEqual(d.wait_exit(), 0)
+
+
 if __name__ == "__main__":
     harness.main()

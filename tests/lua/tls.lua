@@ -500,4 +500,26 @@ check.job("key log", function()
   listener:close()
 end)
 
+-- A record cannot be cut, so the first text is taken whole; what comes next goes by queuelen.
+check.job("the queue of a peer that does not read is bounded within one slice", function()
+  local accepted
+  local listener = ba.socket.bind(0, {intf = "127.0.0.1", shark = tls.server()})
+  local _, port = listener:sockname()
+  listener:event(function(s) accepted = s:accept() end, "r")
+  local sock = check.ok(ba.socket.connect("127.0.0.1", port, {shark = tls.client()}))
+  check.wait(function() return accepted end, "accept")
+  sock:queuelen(16384)
+  sock:event(function(s) s:read() end, "s")
+  local block, blocks, sent, queued = ("x"):rep(65536), 0, true, nil
+  while sent and blocks < 300 do
+    sent, queued = sock:write(block)
+    blocks = blocks + 1
+  end
+  check.eq(sent, nil)
+  check.ok(math.type(queued) == "integer" and queued <= 16384 + 2 * #block, queued)
+  sock:close()
+  accepted:close()
+  listener:close()
+end)
+
 check.run()
