@@ -4,6 +4,30 @@
 #include <errno.h>
 #include <math.h>
 
+void cs_bind_type(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *methods)
+{
+    luaL_newmetatable(L, name);
+    luaL_setfuncs(L, meta, 0);
+    if (methods) {
+        lua_newtable(L);
+        luaL_setfuncs(L, methods, 0);
+        lua_setfield(L, -2, "__index");
+    }
+    lua_pop(L, 1);
+}
+
+void cs_bind_table(lua_State *L, const void *key, const char *mode)
+{
+    lua_newtable(L);
+    if (mode) {
+        lua_createtable(L, 0, 1);
+        lua_pushstring(L, mode);
+        lua_setfield(L, -2, "__mode");
+        lua_setmetatable(L, -2);
+    }
+    lua_rawsetp(L, LUA_REGISTRYINDEX, key);
+}
+
 /* The codes that have a name of their own in the API (ba-api B.8); callers that know better (a
  * failed connect, say) name the string themselves. */
 const char *cs_error_string(int err)

@@ -33,6 +33,14 @@ CS_RAISES void cs_bind_cert(lua_State *L);      /* ba.create with certificates, 
 CS_RAISES void cs_bind_luasocket(lua_State *L); /* the global sockcompat */
 CS_RAISES void cs_bind_trace(lua_State *L);     /* trace, tracep, print to the log in services */
 
+/* Makes the metatable `name` for luaL_checkudata: its metamethods, and with `methods` (or NULL)
+ * a table of them as __index. Leaves nothing on the stack. */
+CS_RAISES void cs_bind_type(lua_State *L, const char *name, const luaL_Reg *meta,
+                            const luaL_Reg *methods);
+
+/* A table in the registry at `key`; mode: "k", "v" makes it weak, NULL does not. */
+CS_RAISES void cs_bind_table(lua_State *L, const void *key, const char *mode);
+
 /* The string of the B.8 table for a code of err.h: "timeout", "socketclosed" ... */
 const char *cs_error_string(int err);
 

@@ -281,9 +281,7 @@ void cs_bind_bytearray(lua_State *L)
                                          {"tostring", array_tostring},
                                          {NULL, NULL}};
 
-    luaL_newmetatable(L, BYTEARRAY_TYPE);
-    luaL_setfuncs(L, meta, 0);
-    lua_pop(L, 1);
+    cs_bind_type(L, BYTEARRAY_TYPE, meta, NULL);
     luaL_newlib(L, functions);
     lua_setfield(L, -2, "bytearray");
 }

@@ -533,13 +533,6 @@ static int parsecerttime(lua_State *L)
 
 /* ---- the tables ---- */
 
-static void CS_RAISES new_type(lua_State *L, const char *name, const luaL_Reg *functions)
-{
-    luaL_newmetatable(L, name);
-    luaL_setfuncs(L, functions, 0);
-    lua_pop(L, 1);
-}
-
 void cs_bind_cert(lua_State *L)
 {
     static const luaL_Reg text[] = {{"__gc", text_gc}, {NULL, NULL}};
@@ -550,14 +543,10 @@ void cs_bind_cert(lua_State *L)
     static const luaL_Reg create[] = {
         {"sharkcert", create_sharkcert}, {"certstore", create_certstore}, {NULL, NULL}};
 
-    new_type(L, FILE_TYPE, text);
-    new_type(L, INFO_TYPE, info);
-    new_type(L, CERT_TYPE, cert);
-    new_type(L, STORE_TYPE, store);
-    luaL_getmetatable(L, STORE_TYPE);
-    luaL_newlib(L, store_methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    cs_bind_type(L, FILE_TYPE, text, NULL);
+    cs_bind_type(L, INFO_TYPE, info, NULL);
+    cs_bind_type(L, CERT_TYPE, cert, NULL);
+    cs_bind_type(L, STORE_TYPE, store, store_methods);
 
     luaL_newlib(L, create);
     cs_bind_cert_make(L);

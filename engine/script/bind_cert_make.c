@@ -222,14 +222,12 @@ static int create_certificate(lua_State *L)
 
 void cs_bind_cert_make(lua_State *L)
 {
+    static const luaL_Reg meta[] = {{"__gc", pem_gc}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"key", create_key},
                                          {"csr", create_csr},
                                          {"certificate", create_certificate},
                                          {NULL, NULL}};
 
-    luaL_newmetatable(L, PEM_TYPE);
-    lua_pushcfunction(L, pem_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    cs_bind_type(L, PEM_TYPE, meta, NULL);
     luaL_setfuncs(L, functions, 0);
 }

@@ -109,12 +109,10 @@ static int crypto_hash(lua_State *L)
 
 void cs_bind_crypto(lua_State *L)
 {
+    static const luaL_Reg meta[] = {{"__gc", hash_gc}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"hash", crypto_hash}, {NULL, NULL}};
 
-    luaL_newmetatable(L, HASH_TYPE);
-    lua_pushcfunction(L, hash_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    cs_bind_type(L, HASH_TYPE, meta, NULL);
     luaL_newlib(L, functions);
     lua_setfield(L, -2, "crypto");
 }

@@ -344,10 +344,6 @@ void cs_bind_date(lua_State *L)
     static const luaL_Reg functions[] = {
         {"datetime", datetime}, {"parsedate", parsedate}, {"encdate", encdate}, {NULL, NULL}};
 
-    luaL_newmetatable(L, DATE_TYPE);
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    cs_bind_type(L, DATE_TYPE, meta, methods);
     luaL_setfuncs(L, functions, 0);
 }

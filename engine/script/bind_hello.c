@@ -161,8 +161,6 @@ int cs_sock_clienthello(lua_State *L)
 
 void cs_bind_hello(lua_State *L)
 {
-    luaL_newmetatable(L, HELLO_TYPE);
-    lua_pushcfunction(L, peek_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    static const luaL_Reg meta[] = {{"__gc", peek_gc}, {NULL, NULL}};
+    cs_bind_type(L, HELLO_TYPE, meta, NULL);
 }

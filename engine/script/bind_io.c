@@ -812,16 +812,11 @@ void cs_bind_io(lua_State *L)
                                        {NULL, NULL}};
 
     static const luaL_Reg meta[] = {{"__eq", io_eq}, {"__tostring", io_tostring}, {NULL, NULL}};
+    static const luaL_Reg list_meta[] = {{"__gc", list_gc}, {NULL, NULL}};
 
     cs_bind_blocking(L);
-    luaL_newmetatable(L, IO_TYPE);
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    luaL_newmetatable(L, LIST_TYPE);
-    lua_pushcfunction(L, list_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 2);
+    cs_bind_type(L, IO_TYPE, meta, methods);
+    cs_bind_type(L, LIST_TYPE, list_meta, NULL);
     cs_bind_io_file(L);
 
     lua_pushcfunction(L, ba_io);

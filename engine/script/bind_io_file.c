@@ -541,9 +541,5 @@ void cs_bind_io_file(lua_State *L)
                                        {"seek", file_seek},   {"flush", file_flush},
                                        {"close", file_close}, {NULL, NULL}};
 
-    luaL_newmetatable(L, FILE_TYPE);
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    cs_bind_type(L, FILE_TYPE, meta, methods);
 }

@@ -304,14 +304,10 @@ void cs_bind_json(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"decode", json_decode}, {"parser", json_parser}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__gc", parser_gc}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"parse", parser_parse}, {NULL, NULL}};
 
-    luaL_newmetatable(L, PARSER_TYPE);
-    lua_pushcfunction(L, parser_gc);
-    lua_setfield(L, -2, "__gc");
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    cs_bind_type(L, PARSER_TYPE, meta, methods);
 
     luaL_newlib(L, functions);
     cs_push_json_null(L);

@@ -447,17 +447,8 @@ void cs_bind_shark(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", shark_gc}, {"__close", shark_gc}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"addcert", shark_addcert}, {NULL, NULL}};
-    luaL_newmetatable(L, SHARK_TYPE);
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
-    lua_newtable(L);
-    lua_createtable(L, 0, 1);
-    lua_pushliteral(L, "v");
-    lua_setfield(L, -2, "__mode");
-    lua_setmetatable(L, -2);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &all_sharks);
+    cs_bind_type(L, SHARK_TYPE, meta, methods);
+    cs_bind_table(L, &all_sharks, "v");
     lua_pushcfunction(L, sharkclient);
     lua_setfield(L, -2, "sharkclient");
     lua_getfield(L, -1, "create"); /* made by cs_bind_cert */

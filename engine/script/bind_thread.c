@@ -251,14 +251,10 @@ void cs_bind_thread(lua_State *L)
                                          {"create", thread_create},
                                          {"dbg", thread_dbg},
                                          {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__gc", object_gc}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"run", object_run}, {"dbg", object_dbg}, {NULL, NULL}};
 
-    luaL_newmetatable(L, THREAD_TYPE);
-    lua_pushcfunction(L, object_gc);
-    lua_setfield(L, -2, "__gc");
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    cs_bind_type(L, THREAD_TYPE, meta, methods);
 
     luaL_newlibtable(L, functions);
     struct thread_pool *pool = lua_newuserdatauv(L, sizeof(*pool), 0);

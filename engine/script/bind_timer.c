@@ -495,32 +495,15 @@ static int ba_clock(lua_State *L)
     return 1;
 }
 
-/* Puts a table into the registry; mode "v" makes its values weak. */
-static void CS_RAISES make_table(lua_State *L, const void *key, const char *mode)
-{
-    lua_newtable(L);
-    if (mode) {
-        lua_createtable(L, 0, 1);
-        lua_pushstring(L, mode);
-        lua_setfield(L, -2, "__mode");
-        lua_setmetatable(L, -2);
-    }
-    lua_rawsetp(L, LUA_REGISTRYINDEX, key);
-}
-
 void cs_bind_timer(lua_State *L)
 {
+    static const luaL_Reg meta[] = {{"__gc", timer_gc}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"set", timer_set}, {"reset", timer_reset}, {"cancel", timer_cancel}, {NULL, NULL}};
 
-    make_table(L, &all_timers, "v");
-    make_table(L, &pinned_timers, NULL);
-    luaL_newmetatable(L, TIMER_TYPE);
-    lua_pushcfunction(L, timer_gc);
-    lua_setfield(L, -2, "__gc");
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    cs_bind_table(L, &all_timers, "v");
+    cs_bind_table(L, &pinned_timers, NULL);
+    cs_bind_type(L, TIMER_TYPE, meta, methods);
 
     lua_getglobal(L, "coroutine");
     lua_getfield(L, -1, "resume"); /* the one that knows about tasks */

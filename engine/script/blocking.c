@@ -110,10 +110,8 @@ static int owner_gc(lua_State *L)
 
 void cs_bind_blocking(lua_State *L)
 {
-    luaL_newmetatable(L, OWNER_TYPE);
-    lua_pushcfunction(L, owner_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    static const luaL_Reg meta[] = {{"__gc", owner_gc}, {NULL, NULL}};
+    cs_bind_type(L, OWNER_TYPE, meta, NULL);
 }
 
 /* ---- waiting ---- */
