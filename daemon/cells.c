@@ -254,6 +254,7 @@ void csd_cells_end_draining(struct csd_cells *c, unsigned generation)
 void csd_cells_drain(struct csd_cells *c)
 {
     c->draining = true;
+    cs_registry_stop(c->registry);
     for (unsigned i = 0; i < c->count; i++) {
         cs_cell_drain(c->cells[i]);
     }

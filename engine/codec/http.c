@@ -106,15 +106,6 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 32;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* ---- lists ---- */
 
 /* The next element of a comma-separated list, without the blanks around it; false at the end. */
@@ -605,7 +596,7 @@ static int size_line(struct cs_http *h)
     uint32_t i = 0;
     int digit;
     h->left = 0;
-    for (; i < h->line_len && (digit = hex_digit((uint8_t)s[i])) >= 0; i++) {
+    for (; i < h->line_len && (digit = cs_hex_digit(s[i])) >= 0; i++) {
         if (h->left > LENGTH_MAX >> 4) {
             return refuse(h, 400, "a chunk size out of range");
         }

@@ -26,25 +26,13 @@ size_t cs_percent_encode(char *to, const char *from, size_t n)
     return (size_t)(out - to);
 }
 
-/* The value of a hexadecimal digit, or -1. */
-static int digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'A' && c <= 'F') {
-        return c - 'A' + 10;
-    }
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 size_t cs_percent_decode(char *to, const char *from, size_t n)
 {
     char *out = to;
 
     for (size_t i = 0; i < n; i++) {
-        int high = from[i] == '%' && n - i > 2 ? digit(from[i + 1]) : -1;
-        int low = high >= 0 ? digit(from[i + 2]) : -1;
+        int high = from[i] == '%' && n - i > 2 ? cs_hex_digit(from[i + 1]) : -1;
+        int low = high >= 0 ? cs_hex_digit(from[i + 2]) : -1;
 
         if (low >= 0) {
             *out++ = (char)(high << 4 | low);

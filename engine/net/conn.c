@@ -284,21 +284,12 @@ static void readable(struct cs_op *op, const struct cs_event *ev)
     join(c);
 }
 
-static int conn_consume(struct cs_stream *s, size_t n, struct cs_chain *into)
+static void conn_consumed(struct cs_stream *s)
 {
     struct cs_conn *c = of(s);
-    if (!into) {
-        cs_chain_drop(&s->in, n);
-    } else {
-        int err = cs_chain_move(into, &s->in, n);
-        if (err < 0) {
-            return err;
-        }
-    }
     if (s->in.len < c->net->config.in_low) {
         cs_conn_read_on(c);
     }
-    return 0;
 }
 
 static void conn_pause(struct cs_stream *s)
@@ -736,7 +727,7 @@ static const struct cs_stream_ops conn_ops = {
     .kind = "tcp",
     .write = conn_write,
     .offer = conn_offer,
-    .consume = conn_consume,
+    .consumed = conn_consumed,
     .pause = conn_pause,
     .resume = conn_resume,
     .shutdown = conn_shutdown,

@@ -52,7 +52,7 @@ struct cs_stream_ops {
     const char *kind; /* "tcp", "tls" ... */
     int (*write)(struct cs_stream *s, struct cs_chain *data);
     ssize_t (*offer)(struct cs_stream *s, const void *data, size_t len);
-    int (*consume)(struct cs_stream *s, size_t n, struct cs_chain *into);
+    void (*consumed)(struct cs_stream *s); /* s->in has shrunk */
     void (*pause)(struct cs_stream *s);
     void (*resume)(struct cs_stream *s);
     void (*shutdown)(struct cs_stream *s);
@@ -107,7 +107,16 @@ CS_MUST_CHECK static inline ssize_t cs_stream_offer(struct cs_stream *s, const v
 CS_MUST_CHECK static inline int cs_stream_consume(struct cs_stream *s, size_t n,
                                                   struct cs_chain *into)
 {
-    return s->ops->consume(s, n, into);
+    int err = 0;
+    if (into) {
+        err = cs_chain_move(into, &s->in, n);
+    } else {
+        cs_chain_drop(&s->in, n);
+    }
+    if (err == 0) {
+        s->ops->consumed(s);
+    }
+    return err;
 }
 
 /* Stop reading (what is on its way still arrives), go on reading. Idempotent. */

@@ -441,21 +441,12 @@ static int tls_write(struct cs_stream *s, struct cs_chain *data)
     return err;
 }
 
-static int tls_consume(struct cs_stream *s, size_t n, struct cs_chain *into)
+static void tls_consumed(struct cs_stream *s)
 {
     struct tls *t = of(s);
-    if (!into) {
-        cs_chain_drop(&s->in, n);
-    } else {
-        int err = cs_chain_move(into, &s->in, n);
-        if (err < 0) {
-            return err;
-        }
-    }
     if (!t->hs && hungry(t) && (t->lower->in.len > 0 || t->lower->eof)) {
         due(t);
     }
-    return 0;
 }
 
 static void tls_pause(struct cs_stream *s)
@@ -549,7 +540,7 @@ static const struct cs_stream_ops tls_ops = {
     .kind = "tls",
     .write = tls_write,
     .offer = cs_stream_offer_whole,
-    .consume = tls_consume,
+    .consumed = tls_consumed,
     .pause = tls_pause,
     .resume = tls_resume,
     .shutdown = tls_shutdown,

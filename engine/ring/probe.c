@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,12 +44,13 @@ static int put_pair(struct io_uring *u, unsigned slot, int *far)
     return n < 0 ? n : 0;
 }
 
-static bool close_shows(struct io_uring *u, int *far)
+/* 1, 0, or -1: it could not be tried. */
+static int close_shows(struct io_uring *u, int *far)
 {
     char c;
     if (io_uring_register_files_sparse(u, 2) < 0 || put_pair(u, 0, &far[0]) < 0 ||
         put_pair(u, 1, &far[1]) < 0) {
-        return false;
+        return -1;
     }
     struct io_uring_sqe *sqe = io_uring_get_sqe(u);
     io_uring_prep_poll_add(sqe, 0, POLLIN);
@@ -64,19 +66,26 @@ static bool close_shows(struct io_uring *u, int *far)
  * any other slot has ended: with receives that stay armed for hours, sockets would never close. */
 static bool closes_at_once(void)
 {
+    static atomic_int known = -1; /* the kernel stays the same: rings are also opened under load */
     struct io_uring u;
     int far[2] = {-1, -1};
+    if (known >= 0) {
+        return known;
+    }
     if (io_uring_queue_init(8, &u, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) < 0) {
         return false;
     }
-    bool yes = close_shows(&u, far);
+    int shows = close_shows(&u, far);
+    if (shows >= 0) {
+        known = shows;
+    }
     io_uring_queue_exit(&u);
     for (unsigned i = 0; i < 2; i++) {
         if (far[i] >= 0) {
             close(far[i]);
         }
     }
-    return yes;
+    return shows > 0;
 }
 
 unsigned cs_probe_features(struct io_uring *ring)

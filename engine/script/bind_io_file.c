@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/mem.h"
 #include "script/bind.h"
 #include "script/bind_io.h"
@@ -390,27 +391,11 @@ struct writing {
     char bytes[]; /* a copy: the strings may be collected when the task is ended */
 };
 
-static int write_all(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, data, len);
-
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (n > 0) {
-            data += n;
-            len -= (size_t)n;
-        }
-    }
-    return 0;
-}
-
 static void run_write(struct cs_blocking *b)
 {
     struct writing *w = cs_container_of(b, struct writing, b);
 
-    w->err = write_all(w->fd, w->bytes, w->len);
+    w->err = cs_fd_write_all(w->fd, w->bytes, w->len);
 }
 
 static int push_written(lua_State *L, struct cs_blocking *b)

@@ -275,19 +275,12 @@ static void CS_RAISES check_ask(lua_State *L, struct cs_tls_config *config)
     }
 }
 
-static int hex_digit(char c)
-{
-    static const char digits[] = "0123456789abcdef";
-    const char *p = c ? strchr(digits, c | 0x20) : NULL;
-    return p ? (int)(p - digits) : -1;
-}
-
 /* Colons between the bytes are allowed, as tools print them. */
 static bool parse_pin(const char *text, uint8_t out[CS_TLS_PIN_SIZE])
 {
     for (unsigned i = 0; i < CS_TLS_PIN_SIZE; i++) {
-        int high = hex_digit(text[0]);
-        int low = high < 0 ? -1 : hex_digit(text[1]);
+        int high = cs_hex_digit(text[0]);
+        int low = high < 0 ? -1 : cs_hex_digit(text[1]);
         if (low < 0) {
             return false;
         }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "codec/cert_make.h"
 
@@ -96,22 +97,6 @@ static int open_folder(const struct cs_vm *vm, char *path)
     return dir;
 }
 
-static int write_all(int fd, const char *bytes, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, bytes, len);
-
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (n > 0) {
-            bytes += n;
-            len -= (size_t)n;
-        }
-    }
-    return 0;
-}
-
 /* A whole file or none. 0 or -errno. */
 static int write_file(int dir, const char *name, mode_t mode, const struct cs_pem_text *text)
 {
@@ -125,7 +110,7 @@ static int write_file(int dir, const char *name, mode_t mode, const struct cs_pe
     }
     err = give_away(fd, dir);
     if (err == 0) {
-        err = write_all(fd, text->bytes, text->len);
+        err = cs_fd_write_all(fd, text->bytes, text->len);
     }
     if (err == 0 && fsync(fd) < 0) {
         err = -errno;

@@ -293,7 +293,6 @@ void cs_cell_end_draining(struct cs_cell *c, unsigned generation)
 
 void cs_cell_drain(struct cs_cell *c)
 {
-    cs_registry_stop(c->registry);
     cs_udp_stop(&c->net);
 }
 

@@ -85,7 +85,8 @@ void cs_cell_rollback(struct cs_cell *c);
  * and logs where coroutines were: reload_drain_timeout. */
 void cs_cell_end_draining(struct cs_cell *c, unsigned generation);
 
-/* Stops accepting; connections go on. */
+/* UDP ports of the cell end; connections go on. Its listeners are the registry's
+ * (cs_registry_stop). */
 void cs_cell_drain(struct cs_cell *c);
 
 /* Ends everything that is left: waiting tasks get nil,"sysshutdown", then connections are closed

@@ -277,22 +277,13 @@ static ssize_t frame_offer(struct cs_stream *s, const void *data, size_t len)
     return cs_stream_offer_whole(s, data, len);
 }
 
-static int frame_consume(struct cs_stream *s, size_t n, struct cs_chain *into)
+static void frame_consumed(struct cs_stream *s)
 {
     struct frame *f = of(s);
-    if (!into) {
-        cs_chain_drop(&s->in, n);
-    } else {
-        int err = cs_chain_move(into, &s->in, n);
-        if (err < 0) {
-            return err;
-        }
-    }
     /* Whether there is more to decode shows from the loop: no event from inside a call. */
     if (hungry(f) && (f->lower->in.len > 0 || f->raw.len > 0 || f->lower->eof)) {
         kick(f, 0);
     }
-    return 0;
 }
 
 static void frame_pause(struct cs_stream *s)
@@ -354,7 +345,7 @@ static const struct cs_stream_ops frame_ops = {
     .kind = "frame",
     .write = frame_write,
     .offer = frame_offer,
-    .consume = frame_consume,
+    .consumed = frame_consumed,
     .pause = frame_pause,
     .resume = frame_resume,
     .shutdown = frame_shutdown,
