@@ -16,18 +16,7 @@
 
 #include "base/chain.h"
 #include "base/mem.h"
-
-static uint64_t rng;
-
-/* splitmix64 */
-static uint32_t rnd(uint32_t below)
-{
-    uint64_t z = rng += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (uint32_t)((z ^ z >> 31) >> 32) % below;
-}
+#include "support/rng.h"
 
 /* ---- a ring that lends buffers ---- */
 
@@ -106,10 +95,8 @@ static uint8_t pattern[300000];
 
 static int setup(void **state)
 {
-    const char *seed = getenv("CS_SEED");
-
     (void)state;
-    rng = seed != NULL ? strtoull(seed, NULL, 0) : 20261122;
+    rng_start(20261122);
     print_message("CS_SEED=%llu\n", (unsigned long long)rng);
     for (size_t i = 0; i < sizeof(pattern); i++) {
         pattern[i] = (uint8_t)rnd(256);

@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "base/slab.h"
+#include "support/rng.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -22,24 +23,10 @@
 #define BLOCK 65536
 #define SIZES 2000
 
-static uint64_t rng;
-
-/* splitmix64 */
-static uint32_t rnd(uint32_t below)
-{
-    uint64_t z = rng += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (uint32_t)((z ^ z >> 31) >> 32) % below;
-}
-
 static int setup(void **state)
 {
-    const char *seed = getenv("CS_SEED");
-
     (void)state;
-    rng = seed != NULL ? strtoull(seed, NULL, 0) : 20261122;
+    rng_start(20261122);
     print_message("CS_SEED=%llu\n", (unsigned long long)rng);
     return 0;
 }

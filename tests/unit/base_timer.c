@@ -14,22 +14,16 @@
 
 #include "base/mem.h"
 #include "base/timer.h"
+#include "support/rng.h"
 
 #define SECOND UINT64_C(1000)
 #define HOUR (3600 * SECOND)
 #define DAY (24 * HOUR)
 #define NO_LIMIT UINT32_MAX
 
-static uint64_t rng;
-
-/* splitmix64 */
-static uint64_t rnd(uint64_t below)
+static uint64_t below(uint64_t bound)
 {
-    uint64_t z = rng += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (z ^ z >> 31) % below;
+    return rng_next() % bound;
 }
 
 /* ---- timers that write down that they fired ---- */
@@ -59,10 +53,8 @@ static void note(struct cs_timer *t)
 
 static int setup(void **state)
 {
-    const char *seed = getenv("CS_SEED");
-
     (void)state;
-    rng = seed != NULL ? strtoull(seed, NULL, 0) : 20261122;
+    rng_start(20261122);
     for (int i = 0; i < (int)CS_ARRAY_LEN(items); i++) {
         cs_timer_init(&items[i].timer, note);
         items[i].number = i;
@@ -124,7 +116,7 @@ static void test_on_time(void **state)
         16385, HOUR, DAY, 1048576, 67108864, 49 * DAY, 50 * DAY, 400 * DAY, UINT64_C(1) << 40};
 
     (void)state;
-    for (uint64_t start = 0; start < UINT64_C(1) << 34; start = start * 7 + 1 + rnd(5)) {
+    for (uint64_t start = 0; start < UINT64_C(1) << 34; start = start * 7 + 1 + below(5)) {
         for (size_t i = 0; i < CS_ARRAY_LEN(delays); i++) {
             wheel = cs_wheel_create(start);
             set(0, start + delays[i]);
@@ -145,7 +137,7 @@ static void test_next_leads_there(void **state)
 {
     (void)state;
     for (unsigned round = 0; round < 2000; round++) {
-        uint64_t now = rnd(UINT64_C(1) << (1 + rnd(40))), due = now + rnd(40 * DAY);
+        uint64_t now = below(UINT64_C(1) << (1 + below(40))), due = now + below(40 * DAY);
         unsigned steps = 0;
 
         wheel = cs_wheel_create(now);
@@ -606,17 +598,17 @@ static void model_renew(unsigned i)
 /* Past, now, and every level; rarely "never". */
 static uint64_t model_due(void)
 {
-    uint64_t back = rnd(300);
+    uint64_t back = below(300);
 
-    switch (rnd(20)) {
+    switch (below(20)) {
     case 0:
         return model_now > back ? model_now - back : 0;
     case 1:
         return model_now;
     case 2:
-        return rnd(10) == 0 ? UINT64_MAX : model_now + rnd(100 * DAY);
+        return below(10) == 0 ? UINT64_MAX : model_now + below(100 * DAY);
     default:
-        return model_now + rnd(UINT64_C(1) << rnd(27));
+        return model_now + below(UINT64_C(1) << below(27));
     }
 }
 
@@ -632,10 +624,10 @@ static void model_set(struct entry *e)
 
 static void model_act(void)
 {
-    unsigned i = (unsigned)rnd(MODEL_LEN);
+    unsigned i = (unsigned)below(MODEL_LEN);
     struct entry *e = model[i];
 
-    switch (rnd(8)) {
+    switch (below(8)) {
     case 0:
     case 1:
         cs_timer_stop(wheel, &e->timer);
@@ -643,7 +635,7 @@ static void model_act(void)
         break;
     case 2:
         if (e->active && e->due_ms < UINT64_MAX - DAY) {
-            e->due_ms += rnd(UINT64_C(1) << rnd(20));
+            e->due_ms += below(UINT64_C(1) << below(20));
             e->touched = true;
             cs_timer_touch(&e->timer, e->due_ms);
         }
@@ -684,7 +676,7 @@ static void model_fire(struct cs_timer *t)
     }
     e->active = false;
     model_fired++;
-    for (uint64_t i = rnd(4); i > 0; i--) {
+    for (uint64_t i = below(4); i > 0; i--) {
         model_act();
     }
 }
@@ -733,7 +725,7 @@ static uint64_t model_step(void)
 {
     int64_t next = cs_wheel_next(wheel, model_now);
 
-    switch (rnd(8)) {
+    switch (below(8)) {
     case 0:
         return 0;
     case 1:
@@ -741,15 +733,15 @@ static uint64_t model_step(void)
     case 3:
         return next > 0 ? (uint64_t)next : 0;
     case 4:
-        return rnd(40) == 0 ? 60 * DAY : HOUR;
+        return below(40) == 0 ? 60 * DAY : HOUR;
     default:
-        return rnd(UINT64_C(1) << rnd(18));
+        return below(UINT64_C(1) << below(18));
     }
 }
 
 static void model_run(void)
 {
-    unsigned max = rnd(4) == 0 ? (unsigned)rnd(6) : NO_LIMIT, done;
+    unsigned max = below(4) == 0 ? (unsigned)below(6) : NO_LIMIT, done;
     uint64_t first;
 
     model_now += model_step();
@@ -774,13 +766,14 @@ static void test_model(void **state)
     (void)state;
     print_message("CS_SEED=%llu\n", (unsigned long long)rng);
     for (unsigned round = 0; round < 20; round++) {
-        model_now = round % 2 == 0 ? (UINT64_C(1) << 32) - rnd(DAY) : rnd(UINT64_C(1) << rnd(50));
+        model_now =
+            round % 2 == 0 ? (UINT64_C(1) << 32) - below(DAY) : below(UINT64_C(1) << below(50));
         wheel = cs_wheel_create(model_now);
         for (unsigned i = 0; i < MODEL_LEN; i++) {
             model_renew(i);
         }
         for (unsigned step = 0; step < 2000; step++) {
-            for (uint64_t i = rnd(10); i > 0; i--) {
+            for (uint64_t i = below(10); i > 0; i--) {
                 model_act();
             }
             model_check_next();

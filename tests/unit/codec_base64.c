@@ -12,14 +12,7 @@
 #include <cmocka.h>
 
 #include "codec/base64.h"
-
-static uint64_t rng;
-
-static unsigned rnd(unsigned below)
-{
-    rng = rng * 6364136223846793005u + 1442695040888963407u;
-    return (unsigned)(rng >> 33) % below;
-}
+#include "support/rng.h"
 
 static void assert_text(const char *plain, const char *text, bool url)
 {
@@ -144,8 +137,6 @@ int main(void)
         cmocka_unit_test(test_refused), cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_garbage),
     };
-    const char *seed = getenv("CS_SEED");
-
-    rng = seed ? strtoull(seed, NULL, 0) : 20261122;
+    rng_start(20261122);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

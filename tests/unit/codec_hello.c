@@ -15,18 +15,7 @@
 
 #include "base/mem.h"
 #include "codec/hello.h"
-
-static uint64_t rng;
-
-/* splitmix64 */
-static uint32_t rnd(uint32_t below)
-{
-    uint64_t z = rng += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (uint32_t)((z ^ z >> 31) >> 32) % below;
-}
+#include "support/rng.h"
 
 /* ---- building ---- */
 
@@ -520,7 +509,6 @@ static void no_memory(void **state)
 
 int main(void)
 {
-    const char *seed = getenv("CS_SEED");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(says_what_the_client_wants),
         cmocka_unit_test(cut_at_every_byte),
@@ -538,6 +526,6 @@ int main(void)
         cmocka_unit_test(no_memory),
 #endif
     };
-    rng = seed ? strtoull(seed, NULL, 10) : 1;
+    rng_start(1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

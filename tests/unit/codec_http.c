@@ -16,18 +16,7 @@
 
 #include "base/mem.h"
 #include "codec/http.h"
-
-static uint64_t rng;
-
-/* splitmix64 */
-static uint32_t rnd(uint32_t below)
-{
-    uint64_t z = rng += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (uint32_t)((z ^ z >> 31) >> 32) % below;
-}
+#include "support/rng.h"
 
 /* ---- what a reader makes of some bytes, as text ---- */
 
@@ -596,8 +585,7 @@ static void test_damage(void **state)
 
 int main(void)
 {
-    const char *seed = getenv("CS_SEED");
-    rng = seed ? strtoull(seed, NULL, 10) : 1;
+    rng_start(1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),
         cmocka_unit_test(test_bad),

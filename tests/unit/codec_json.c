@@ -17,16 +17,9 @@
 
 #include "base/mem.h"
 #include "codec/json.h"
+#include "support/rng.h"
 
 #define DEPTH 16
-
-static uint64_t rng;
-
-static unsigned rnd(unsigned below)
-{
-    rng = rng * 6364136223846793005u + 1442695040888963407u;
-    return (unsigned)(rng >> 33) % below;
-}
 
 /* The values of a text as json-c prints them, one a line, and the error that ended it, if any. The
  * text is given in pieces of at most `piece` bytes (0: of random sizes), each an allocation of its
@@ -405,8 +398,6 @@ int main(void)
         cmocka_unit_test(test_no_memory),
 #endif
     };
-    const char *seed = getenv("CS_SEED");
-
-    rng = seed ? strtoull(seed, NULL, 0) : 20261122;
+    rng_start(20261122);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

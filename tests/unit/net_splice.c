@@ -4,7 +4,6 @@
  */
 #include "unit/net_support.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -14,6 +13,7 @@
 #include "base/err.h"
 #include "net/conn.h"
 #include "net/relay.h"
+#include "support/descriptors.h"
 
 enum { A = 0, B = 1 };
 
@@ -36,20 +36,6 @@ struct fixture {
 };
 
 static uint8_t block[256 * 1024];
-
-/* ---- descriptors ---- */
-
-static unsigned count_descriptors(void)
-{
-    unsigned n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    assert_non_null(d);
-    while (readdir(d)) {
-        n++;
-    }
-    closedir(d);
-    return n;
-}
 
 /* ---- what is sent: a sequence for each side, so that nothing lost, doubled or swapped goes unseen
  */
@@ -139,7 +125,7 @@ static int setup(void **state)
     struct cs_relay_options options;
     struct cs_stream *ends[2];
     assert_non_null(f);
-    f->descriptors = count_descriptors();
+    f->descriptors = open_descriptors();
     f->loop = loop_open(64);
     cs_net_config_default(&config);
     config.log_connections = false;
@@ -186,7 +172,7 @@ static int teardown(void **state)
             close(f->peers[i].fd);
         }
     }
-    assert_int_equal(count_descriptors(), f->descriptors);
+    assert_int_equal(open_descriptors(), f->descriptors);
     cs_clock_set_source(NULL);
     free(f);
     return 0;
@@ -319,11 +305,11 @@ static void test_small_moves_end_it(void **state)
 {
     struct fixture *f = *state;
     make_bulk(f, A);
-    unsigned spliced_fds = count_descriptors();
+    unsigned spliced_fds = open_descriptors();
     for (unsigned i = 0; i < 20; i++) {
         carry(f, A, 100);
     }
-    assert_true(count_descriptors() < spliced_fds);
+    assert_true(open_descriptors() < spliced_fds);
     uint64_t before = f->net.count.bytes_spliced;
     carry(f, A, 100);
     assert_false(is_spliced(f, before));
@@ -334,12 +320,12 @@ static void test_silence_ends_it(void **state)
 {
     struct fixture *f = *state;
     make_bulk(f, A);
-    unsigned spliced_fds = count_descriptors();
+    unsigned spliced_fds = open_descriptors();
     for (unsigned i = 0; i < 3; i++) {
         clock_skew_ms += 1100;
         cs_loop_turn(f->loop, 0);
     }
-    assert_true(count_descriptors() < spliced_fds);
+    assert_true(open_descriptors() < spliced_fds);
     carry(f, A, 10);
     carry(f, B, 10);
 }

@@ -13,7 +13,6 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -25,6 +24,7 @@
 
 #include "base/addr.h"
 #include "base/clock.h"
+#include "support/descriptors.h"
 
 /* Does `step` until cond holds; five seconds without it fail the test. */
 #define UNTIL(cond, step)                                                                          \
@@ -106,18 +106,6 @@ static inline int seen_by(int fd, void *buf, size_t size)
 {
     ssize_t n = recv(fd, buf, size, MSG_DONTWAIT);
     return n < 0 ? -errno : (int)n;
-}
-
-static inline unsigned open_descriptors(void)
-{
-    unsigned n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    assert_non_null(d);
-    while (readdir(d)) {
-        n++;
-    }
-    closedir(d);
-    return n;
 }
 
 #endif
