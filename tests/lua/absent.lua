@@ -48,5 +48,3 @@ check.job("tracep takes any priority", function()
   raises("negative", tracep, -1, "x")
   raises("invalid option", tracep, "loud", "x")
 end)
-
-check.run()

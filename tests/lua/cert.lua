@@ -192,5 +192,3 @@ end)
 check.job("clean up", function()
   for _, name in ipairs(files) do os.remove(name) end
 end)
-
-check.run()

@@ -95,5 +95,3 @@ check.job("time zones", function()
   raises("offset must be", d.offset, d, 1440)
   eq(datetime("MAX"):tostring(60), "9999-12-31T23:59:59.999999999+01:00", "the calendar ends there")
 end)
-
-check.run()

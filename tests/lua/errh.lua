@@ -82,5 +82,3 @@ check.job("a flood", function()
   ok(n <= 1000)
   ba.seterrh(nil)
 end)
-
-check.run()

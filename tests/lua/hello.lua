@@ -38,36 +38,16 @@ local function check_usual(h, err)
   eq(table.concat(h.versions, ","), "TLSv1.3,TLSv1.2")
 end
 
--- Runs f(sock, peer) with the sock in each mode.
-local function every_mode(name, f)
-  check.job(name .. ", blocking", function()
-    local a, b = check.pair()
-    f(a, b)
-    a:close()
-    b:close()
-  end)
-  for _, mode in ipairs {"r", "s"} do
-    check.job(name .. ", mode " .. mode, function()
-      local a, b = check.pair()
-      local done, err
-      a:event(function(s) done, err = xpcall(f, debug.traceback, s, b) done = done or false end, mode)
-      wait(function() return done ~= nil end)
-      ok(done, err)
-      b:close()
-    end)
-  end
-end
-
 local function in_job(f) ba.thread.run(f) end
 
-every_mode("all at once, and read gets every byte", function(a, b)
+check.every_mode("all at once, and read gets every byte", function(a, b)
   b:write(usual .. "and more")
   check_usual(a:clienthello(5000))
   check_usual(a:clienthello(0)) -- again, without waiting
   eq(check.read(a, #usual + 8), usual .. "and more")
 end)
 
-every_mode("byte by byte", function(a, b)
+check.every_mode("byte by byte", function(a, b)
   in_job(function()
     for i = 1, #usual do
       b:write(usual:sub(i, i))
@@ -78,21 +58,21 @@ every_mode("byte by byte", function(a, b)
   eq(check.read(a, #usual), usual)
 end)
 
-every_mode("long, in many records", function(a, b)
+check.every_mode("long, in many records", function(a, b)
   local long = records(hello("www.example.com", "h2,http/1.1", 40000), 1000)
   in_job(function() b:write(long) end)
   check_usual(a:clienthello(5000))
   eq(#check.read(a, #long), #long)
 end)
 
-every_mode("nothing asked for", function(a, b)
+check.every_mode("nothing asked for", function(a, b)
   b:write(records(hello()))
   local h = ok(a:clienthello(5000))
   eq(h.sni, nil)
   eq(#h.alpn, 0)
 end)
 
-every_mode("what is no TLS stays readable", function(a, b)
+check.every_mode("what is no TLS stays readable", function(a, b)
   b:write("GET / HTTP/1.1\r\n\r\n")
   results({nil, "notssl"}, a:clienthello(5000))
   eq(a:read(), "GET / HTTP/1.1\r\n\r\n")
@@ -100,12 +80,12 @@ every_mode("what is no TLS stays readable", function(a, b)
   results({nil, "sslhandshake"}, a:clienthello(5000))
 end)
 
-every_mode("one byte is enough to see that it is none", function(a, b)
+check.every_mode("one byte is enough to see that it is none", function(a, b)
   b:write("S")
   results({nil, "notssl"}, a:clienthello())
 end)
 
-every_mode("the time is for all of it", function(a, b)
+check.every_mode("the time is for all of it", function(a, b)
   local stop
   in_job(function()
     for i = 1, #usual - 1 do
@@ -120,17 +100,17 @@ every_mode("the time is for all of it", function(a, b)
   ok(a:read(0), "what came is there")
 end)
 
-every_mode("too long", function(a, b)
+check.every_mode("too long", function(a, b)
   in_job(function() b:write(records("\1\1\0\0" .. ("x"):rep(1000))) end)
   results({nil, "toomuchdata"}, a:clienthello(5000))
 end)
 
-every_mode("records of one byte fill the read-ahead", function(a, b)
+check.every_mode("records of one byte fill the read-ahead", function(a, b)
   in_job(function() b:write(records(hello("x", nil, 60000), 1)) end)
   results({nil, "toomuchdata"}, a:clienthello(10000))
 end)
 
-every_mode("the peer ends", function(a, b)
+check.every_mode("the peer ends", function(a, b)
   in_job(function()
     b:write(usual:sub(1, 50))
     b:close()
@@ -139,7 +119,7 @@ every_mode("the peer ends", function(a, b)
   eq(a:read(), usual:sub(1, 50))
 end)
 
-every_mode("closed by somebody else", function(a, b)
+check.every_mode("closed by somebody else", function(a, b)
   in_job(function() a:close() end)
   results({nil, "closed"}, a:clienthello(5000))
   results({nil, "closed"}, a:clienthello(5000))
@@ -180,5 +160,3 @@ check.job("a relay passes all of it on", function()
   b:close()
   listener:close()
 end)
-
-check.run()

@@ -311,5 +311,3 @@ check.job("clean up", function()
   end
   results({true}, disk:rmdir(base))
 end)
-
-check.run()

@@ -56,5 +56,3 @@ check.job("the folder goes", function()
   eq(names(), "")
   ok(disk:rmdir(base))
 end)
-
-check.run()

@@ -142,5 +142,3 @@ check.job("clean up", function()
   for name in dir:files() do eq(dir:remove(name), true) end
   eq(disk:rmdir(base), true)
 end)
-
-check.run()

@@ -220,5 +220,3 @@ check.cosocket("a stream of messages", function()
   eq(#got, 500)
   listener:close()
 end)
-
-check.run()

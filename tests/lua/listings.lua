@@ -3,14 +3,8 @@ local check = require "check"
 local eq, ok, results, wait = check.eq, check.ok, check.results, check.wait
 
 -- What the listings trace and print, instead of the log.
-local traced = {}
-local function trace(...)
-  local texts = table.pack(...)
-  for i = 1, texts.n do texts[i] = tostring(texts[i]) end
-  traced[#traced + 1] = table.concat(texts, "\t")
-end
+local trace, traced, forget = check.recorder()
 local print = trace
-local function forget() traced = {} end
 
 -- ---- example 1: asking for the time, in a page (here a job) ----
 
@@ -631,5 +625,3 @@ check.both("example 13b", function()
   senderSock:enable("stop")
   for _, s in ipairs {target, full, listener, deaf, got.deaf} do s:close() end
 end)
-
-check.run()

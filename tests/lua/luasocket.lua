@@ -48,5 +48,3 @@ check.both("skip", function()
   eq(select("#", sockcompat.skip(5, 1)), 0)
   results({1, n = 1}, sockcompat.skip(0, 1))
 end)
-
-check.run()

@@ -198,5 +198,3 @@ check.both("an endless loop in a nested coroutine, under pcall", function()
   end)
   wait(function() return s:state() == "terminated" end)
 end)
-
-check.run()

@@ -70,5 +70,3 @@ check.job("wrong arguments raise", function()
   raises("string expected", s.n2h, 2, {})
   raises("too short", s.fn2h, 8, "1234567")
 end)
-
-check.run()

@@ -92,5 +92,3 @@ check.job("an echo beside every call that waits", function()
     return not missing
   end, "the end of all of them")
 end)
-
-check.run()

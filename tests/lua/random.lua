@@ -70,5 +70,3 @@ check.job("rndseed", function()
   ba.rndseed "entropy"
   raises("string expected", ba.rndseed)
 end)
-
-check.run()

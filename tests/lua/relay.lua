@@ -316,5 +316,3 @@ check.both("500 detached tunnels", function()
   end
   wait(function() return closed == 500 end)
 end)
-
-check.run()

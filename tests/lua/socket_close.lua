@@ -127,5 +127,3 @@ check.job("both ends at once", function()
     b:close()
   end
 end)
-
-check.run()

@@ -313,5 +313,3 @@ check.job("toip", function()
   raises("string expected", ba.socket.toip)
   check.in_cosocket(function() eq(ba.socket.toip("localhost"), "127.0.0.1") end)
 end)
-
-check.run()

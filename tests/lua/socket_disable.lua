@@ -379,5 +379,3 @@ check.both("a ring of senders (example 13b)", function()
   sender:close()
   listener:close()
 end)
-
-check.run()

@@ -333,5 +333,3 @@ check.both("3,000 cosockets", function()
   end
   wait(function() return n == 3000 end)
 end)
-
-check.run()

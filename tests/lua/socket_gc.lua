@@ -214,5 +214,3 @@ check.job("so does one that is never quiet", function()
   ok(#ballast > 0)
   listener:close()
 end)
-
-check.run()

@@ -146,5 +146,3 @@ check.job("stat", function()
   a:close()
   b:close()
 end)
-
-check.run()

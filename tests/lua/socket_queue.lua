@@ -268,5 +268,3 @@ check.job(MEBIBYTES .. " MiB through a queue of 16 KiB", function()
   ok(refused > 0 or MEBIBYTES < 16, "the queue was never full")
   listener:close()
 end)
-
-check.run()

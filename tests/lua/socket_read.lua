@@ -2,46 +2,26 @@
 local check = require "check"
 local eq, ok, raises, results, wait = check.eq, check.ok, check.raises, check.results, check.wait
 
--- Runs f(sock, peer) with the sock as a blocking one in a job, as "r" and as cosocket.
-local function every_mode(name, f)
-  check.job(name .. ", blocking", function()
-    local a, b = check.pair()
-    f(a, b)
-    a:close()
-    b:close()
-  end)
-  for _, mode in ipairs {"r", "s"} do
-    check.job(name .. ", mode " .. mode, function()
-      local a, b = check.pair()
-      local done, err
-      a:event(function(s) done, err = xpcall(f, debug.traceback, s, b) done = done or false end, mode)
-      wait(function() return done ~= nil end)
-      ok(done, err)
-      b:close()
-    end)
-  end
-end
-
 -- From a job of its own, so that it happens while the reader waits.
 local function soon(f)
   ba.thread.run(function() ba.sleep(10) f() end)
 end
 
-every_mode("data arrives", function(a, b)
+check.every_mode("data arrives", function(a, b)
   soon(function() b:write("hello") end)
   eq(a:read(), "hello")
   soon(function() b:write("\0\255\0") end)
   eq(a:read(10000), "\0\255\0")
 end)
 
-every_mode("what waits already comes at once", function(a, b)
+check.every_mode("what waits already comes at once", function(a, b)
   b:write("one")
   ba.sleep(10)
   eq(a:read(0), "one")
   results({nil, "timeout"}, a:read(0))
 end)
 
-every_mode("a timeout leaves the socket usable", function(a, b)
+check.every_mode("a timeout leaves the socket usable", function(a, b)
   local start = ba.clock()
   results({nil, "timeout"}, a:read(30))
   ok(ba.clock() - start >= 29)
@@ -53,7 +33,7 @@ every_mode("a timeout leaves the socket usable", function(a, b)
   eq(b:read(), "and back")
 end)
 
-every_mode("the peer's data first, then its end", function(a, b)
+check.every_mode("the peer's data first, then its end", function(a, b)
   b:write("last words")
   b:close()
   ba.sleep(20)
@@ -63,12 +43,12 @@ every_mode("the peer's data first, then its end", function(a, b)
   results({nil, "socketclosed"}, a:read(0))
 end)
 
-every_mode("the peer closes while read waits", function(a, b)
+check.every_mode("the peer closes while read waits", function(a, b)
   soon(function() b:close() end)
   results({nil, "socketclosed"}, a:read())
 end)
 
-every_mode("somebody else closes while read waits", function(a)
+check.every_mode("somebody else closes while read waits", function(a)
   soon(function() a:close() end)
   results({nil, "closed"}, a:read())
   results({nil, "closed"}, a:read())
@@ -76,13 +56,13 @@ every_mode("somebody else closes while read waits", function(a)
   results({"terminated", false}, a:state())
 end)
 
-every_mode("its own close", function(a)
+check.every_mode("its own close", function(a)
   eq(a:close(), true)
   results({nil, "closed"}, a:read())
   eq(a:close(), true)
 end)
 
-every_mode("megabytes, in pieces of any size, complete", function(a, b)
+check.every_mode("megabytes, in pieces of any size, complete", function(a, b)
   local data = check.pattern(3000000)
   soon(function() b:write(data) b:close() end)
   local got, err = check.read(a, #data + 1)
@@ -91,7 +71,7 @@ every_mode("megabytes, in pieces of any size, complete", function(a, b)
   eq(err, "socketclosed")
 end)
 
-every_mode("the time to read", function(a, b)
+check.every_mode("the time to read", function(a, b)
   raises("negative", a.read, a, -1)
   raises("finite", a.read, a, 0 / 0)
   soon(function() b:write("x") end)
@@ -174,5 +154,3 @@ check.job("a fast peer does not starve the others", function()
   t:cancel()
   listener:close()
 end)
-
-check.run()

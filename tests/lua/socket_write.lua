@@ -353,5 +353,3 @@ check.job("memory stays flat when the peer is slow", function()
   accepted:close()
   listener:close()
 end)
-
-check.run()

@@ -85,5 +85,3 @@ check.job("trace and print take anything", function()
 end)
 
 check.job("the end of it", function() listener:close() end)
-
-check.run()

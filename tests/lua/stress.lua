@@ -153,5 +153,3 @@ check.job("a clean connection next to it arrives whole", function()
     return ba.socket.stat() == 0
   end, "the end of all sockets")
 end)
-
-check.run()

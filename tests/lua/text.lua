@@ -72,5 +72,3 @@ check.job("version", function()
   ok(ba.parsedate("Mon, " .. date))
   ok(name:find "^cosockd %d+%.%d+%.%d+$")
 end)
-
-check.run()

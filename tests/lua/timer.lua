@@ -379,5 +379,3 @@ check.job("clock is an integer and goes on", function()
   ba.sleep(5)
   ok(ba.clock() - a >= 4)
 end)
-
-check.run()

@@ -521,5 +521,3 @@ check.job("the queue of a peer that does not read is bounded within one slice", 
   accepted:close()
   listener:close()
 end)
-
-check.run()

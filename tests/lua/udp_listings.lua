@@ -2,13 +2,7 @@
 local check = require "check"
 local eq, ok, results, wait = check.eq, check.ok, check.results, check.wait
 
-local traced = {}
-local function trace(...)
-  local texts = table.pack(...)
-  for i = 1, texts.n do texts[i] = tostring(texts[i]) end
-  traced[#traced + 1] = table.concat(texts, "\t")
-end
-local function forget() traced = {} end
+local trace, traced, forget = check.recorder()
 
 -- A server on a free port: answers with what f(datagram, number) returns; nil: not. Returns it and its port.
 local function server(f)
@@ -193,5 +187,3 @@ check.job("a hundred clients at once", function()
   s:close()
   silent:close()
 end)
-
-check.run()

@@ -211,6 +211,3 @@ for place, run in pairs(can) do
     made[2], made[3] = sock, accepted
   end)
 end
-
-
-check.run()

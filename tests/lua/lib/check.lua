@@ -161,7 +161,36 @@ function check.dead_port()
   return port
 end
 
--- Called last by each test file, from the time when they ran by themselves.
-function check.run() end
+-- Three tests: f(sock, peer) with the sock as a blocking one in a job, as "r" and as cosocket.
+function check.every_mode(name, f)
+  check.job(name .. ", blocking", function()
+    local a, b = check.pair()
+    f(a, b)
+    a:close()
+    b:close()
+  end)
+  for _, mode in ipairs {"r", "s"} do
+    check.job(name .. ", mode " .. mode, function()
+      local a, b = check.pair()
+      local done, err
+      a:event(function(s) done, err = xpcall(f, debug.traceback, s, b) done = done or false end, mode)
+      check.wait(function() return done ~= nil end)
+      check.ok(done, err)
+      b:close()
+    end)
+  end
+end
+
+-- In the place of trace or print: a function that writes down what it is given, as a line of the log has it; the list
+-- of the lines; a function that empties it.
+function check.recorder()
+  local lines = {}
+  local function record(...)
+    local texts = table.pack(...)
+    for i = 1, texts.n do texts[i] = tostring(texts[i]) end
+    lines[#lines + 1] = table.concat(texts, "\t")
+  end
+  return record, lines, function() for i = #lines, 1, -1 do lines[i] = nil end end
+end
 
 return check
