@@ -253,8 +253,8 @@ static bool is_authority(const char *s, size_t len, bool need_port)
            port <= 6 && (!need_port || host_end > s);
 }
 
-/* RFC 9112 3.2: which form goes with which method. */
-static bool is_target(const char *method, size_t method_len, const char *s, size_t len)
+/* Which form goes with which method. */
+bool cs_http_is_target(const char *method, size_t method_len, const char *s, size_t len)
 {
     if (len == 0 || !all_of(s, len, TARGET)) {
         return false;
@@ -314,7 +314,7 @@ static int request_line(struct cs_http *h, const char *s, size_t len)
     if (err < 0) {
         return err;
     }
-    if (!is_target(s, method, target, target_len)) {
+    if (!cs_http_is_target(s, method, target, target_len)) {
         return refuse(h, 400, "a bad request target");
     }
     h->method = span(h, s, method);
@@ -748,4 +748,66 @@ void cs_http_finish(struct cs_http *h)
     h->fields = NULL;
     h->text_len = h->text_room = 0;
     h->field_count = h->fields_room = 0;
+}
+
+const char *cs_http_reason(unsigned status)
+{
+    static const struct {
+        uint16_t status;
+        const char *reason;
+    } known[] = {
+        {100, "Continue"},
+        {101, "Switching Protocols"},
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {203, "Non-Authoritative Information"},
+        {204, "No Content"},
+        {205, "Reset Content"},
+        {206, "Partial Content"},
+        {300, "Multiple Choices"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {303, "See Other"},
+        {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {402, "Payment Required"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {407, "Proxy Authentication Required"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {411, "Length Required"},
+        {412, "Precondition Failed"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {416, "Range Not Satisfiable"},
+        {417, "Expectation Failed"},
+        {421, "Misdirected Request"},
+        {422, "Unprocessable Content"},
+        {426, "Upgrade Required"},
+        {428, "Precondition Required"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"},
+        {511, "Network Authentication Required"},
+    };
+    for (size_t i = 0; i < CS_ARRAY_LEN(known); i++) {
+        if (known[i].status == status) {
+            return known[i].reason;
+        }
+    }
+    return "";
 }

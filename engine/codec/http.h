@@ -117,6 +117,12 @@ bool cs_http_list_has(const char *list, size_t len, const char *token);
 bool cs_http_is_token(const char *s, size_t len);
 bool cs_http_is_value(const char *s, size_t len);
 
+/* Whether it may stand in a request line after that method (RFC 9112 3.2). */
+bool cs_http_is_target(const char *method, size_t method_len, const char *s, size_t len);
+
+/* What usually follows the status (RFC 9110 15, RFC 6585); "" when there is nothing usual. */
+const char *cs_http_reason(unsigned status);
+
 void cs_http_finish(struct cs_http *h);
 
 #endif

@@ -18,6 +18,7 @@ CS_RAISES void cs_bind_udp(lua_State *L);    /* ba.socket.udpcon (ba.socket is m
 CS_RAISES void cs_bind_relay(lua_State *L);  /* ba.socket.relay (likewise) */
 CS_RAISES void cs_bind_shark(lua_State *L);  /* ba.create.sharkssl, ba.sharkclient */
 CS_RAISES void cs_bind_pack(lua_State *L);   /* ba.socket.h2n n2h fh2n fn2h (likewise) */
+CS_RAISES void cs_bind_http(lua_State *L);   /* ba.http (likewise) */
 CS_RAISES void cs_bind_thread(lua_State *L); /* ba.thread, ba.sleep */
 CS_RAISES void cs_bind_timer(lua_State *L);  /* ba.timer, ba.clock */
 CS_RAISES void cs_bind_bytearray(lua_State *L);

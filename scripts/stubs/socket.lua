@@ -8,6 +8,8 @@
 ---| "closed"            # closed by this program
 ---| "socketclosed"      # the peer has ended
 ---| "socketreadfailed"  # reset, or an error of the network
+---| "badrequest"        # HTTP: not what a client may send
+---| "invalidresponse"   # HTTP: not what a server may send
 ---| "socketwritefailed"
 ---| "sysshutdown"       # the server stops, or this generation of scripts ends
 ---| "cannotresolve"
