@@ -9,6 +9,7 @@
 #include <openssl/asn1.h>
 #include <openssl/bio.h>
 #include <openssl/bn.h>
+#include <openssl/bytestring.h>
 #include <openssl/ec_key.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -276,18 +277,20 @@ static bool add_ca(extensions **all)
     return ok;
 }
 
-static bool add_extensions(X509_REQ *req, const struct cs_make_request *r,
-                           struct cs_cert_error *why)
+/* *out: NULL when there is none. */
+static bool make_extensions(extensions **out, const struct cs_make_request *r,
+                            struct cs_cert_error *why)
 {
-    extensions *all = NULL;
     bool ca = r->type & (CS_TYPE_SSL_CA | CS_TYPE_OBJECT_SIGNING_CA);
-    bool ok = (!ca || add_ca(&all)) &&
-              (r->usage == 0 || add_bits(&all, NID_key_usage, r->usage, true)) &&
-              (r->type == 0 || add_bits(&all, NID_netscape_cert_type, r->type, false)) &&
-              (!r->names || add_names(&all, r->names, why)) &&
-              (!all || X509_REQ_add_extensions(req, all));
+    bool ok = (!ca || add_ca(out)) &&
+              (r->usage == 0 || add_bits(out, NID_key_usage, r->usage, true)) &&
+              (r->type == 0 || add_bits(out, NID_netscape_cert_type, r->type, false)) &&
+              (!r->names || add_names(out, r->names, why));
 
-    sk_X509_EXTENSION_pop_free(all, X509_EXTENSION_free);
+    if (!ok) {
+        sk_X509_EXTENSION_pop_free(*out, X509_EXTENSION_free);
+        *out = NULL;
+    }
     return ok;
 }
 
@@ -300,18 +303,86 @@ static int failed(const struct cs_cert_error *why)
     return why->code ? -EINVAL : -ENOMEM;
 }
 
-static bool fill_request(X509_REQ *req, const struct cs_make_request *r, EVP_PKEY *key,
-                         struct cs_cert_error *why)
+static bool put_subject(CBB *out, const struct cs_cert_dn *dn, struct cs_cert_error *why)
 {
-    if (!add_subject(X509_REQ_get_subject_name(req), &r->subject)) {
+    X509_NAME *name = X509_NAME_new();
+    uint8_t *der = NULL;
+    int len = -1;
+
+    if (name && add_subject(name, dn)) {
+        len = i2d_X509_NAME(name, &der);
+    } else if (name) {
         (void)cs_cert_wrong(
             why, "invalidparam",
             "a field of the subject is empty, too long or not UTF-8 (countryname: two "
             "letters)");
+    }
+    bool ok = len > 0 && CBB_add_bytes(out, der, (size_t)len);
+
+    OPENSSL_free(der);
+    X509_NAME_free(name);
+    return ok;
+}
+
+/* The attribute extensionRequest (RFC 2985, 5.4.2), if there is anything to ask for. */
+static bool put_extensions(CBB *attributes, const struct cs_make_request *r,
+                           struct cs_cert_error *why)
+{
+    static const uint8_t oid[] = {0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e};
+    extensions *all = NULL;
+    uint8_t *der = NULL;
+    CBB attribute, type, values;
+
+    if (!make_extensions(&all, r, why)) {
         return false;
     }
-    return X509_REQ_set_version(req, 0) && X509_REQ_set_pubkey(req, key) &&
-           add_extensions(req, r, why);
+    int len = all ? i2d_X509_EXTENSIONS(all, &der) : 0;
+    bool ok = len == 0 || (len > 0 && CBB_add_asn1(attributes, &attribute, CBS_ASN1_SEQUENCE) &&
+                           CBB_add_asn1(&attribute, &type, CBS_ASN1_OBJECT) &&
+                           CBB_add_bytes(&type, oid, sizeof(oid)) &&
+                           CBB_add_asn1(&attribute, &values, CBS_ASN1_SET) &&
+                           CBB_add_bytes(&values, der, (size_t)len) && CBB_flush(attributes));
+
+    OPENSSL_free(der);
+    sk_X509_EXTENSION_pop_free(all, X509_EXTENSION_free);
+    return ok;
+}
+
+/* RFC 2986, 4, with nothing for a signature. */
+static bool put_request(CBB *out, const struct cs_make_request *r, const EVP_PKEY *key,
+                        struct cs_cert_error *why)
+{
+    static const uint8_t sha256_with_rsa[] = {0x2a, 0x86, 0x48, 0x86, 0xf7,
+                                              0x0d, 0x01, 0x01, 0x0b};
+    CBB request, info, attributes, algorithm, oid, signature;
+
+    return CBB_add_asn1(out, &request, CBS_ASN1_SEQUENCE) &&
+           CBB_add_asn1(&request, &info, CBS_ASN1_SEQUENCE) && CBB_add_asn1_uint64(&info, 0) &&
+           put_subject(&info, &r->subject, why) && EVP_marshal_public_key(&info, key) &&
+           CBB_add_asn1(&info, &attributes,
+                        CBS_ASN1_CONTEXT_SPECIFIC | CBS_ASN1_CONSTRUCTED | 0) &&
+           put_extensions(&attributes, r, why) &&
+           CBB_add_asn1(&request, &algorithm, CBS_ASN1_SEQUENCE) &&
+           CBB_add_asn1(&algorithm, &oid, CBS_ASN1_OBJECT) &&
+           CBB_add_bytes(&oid, sha256_with_rsa, sizeof(sha256_with_rsa)) &&
+           CBB_add_asn1(&request, &signature, CBS_ASN1_BITSTRING) && CBB_add_u8(&signature, 0) &&
+           CBB_flush(out);
+}
+
+/* Written by hand and read back: X509_REQ_add_extensions frees twice when memory runs out. */
+static X509_REQ *unsigned_request(const struct cs_make_request *r, const EVP_PKEY *key,
+                                  struct cs_cert_error *why)
+{
+    CBB der;
+    X509_REQ *req = NULL;
+
+    if (CBB_init(&der, 512) && put_request(&der, r, key, why)) {
+        const uint8_t *p = CBB_data(&der);
+
+        req = d2i_X509_REQ(NULL, &p, (long)CBB_len(&der));
+    }
+    CBB_cleanup(&der);
+    return req;
 }
 
 /* Ed25519 has a digest of its own. */
@@ -329,12 +400,10 @@ int cs_make_request(struct cs_pem_text *out, const struct cs_make_request *r,
     if (err < 0) {
         return err;
     }
-    X509_REQ *req = X509_REQ_new();
-    BIO *bio = BIO_new(BIO_s_mem());
-
     why->code = NULL;
-    bool made = req && bio && fill_request(req, r, key, why) &&
-                X509_REQ_sign(req, key, signing_digest(key, r->hash)) &&
+    X509_REQ *req = unsigned_request(r, key, why);
+    BIO *bio = BIO_new(BIO_s_mem());
+    bool made = req && bio && X509_REQ_sign(req, key, signing_digest(key, r->hash)) &&
                 PEM_write_bio_X509_REQ(bio, req);
 
     X509_REQ_free(req);
@@ -376,13 +445,30 @@ static X509 *read_issuer(struct cs_cert_text text, struct cs_cert_error *why)
     return x;
 }
 
+/* One more; X509_add_ext frees the list of a certificate that it cannot extend. */
+static bool copy_extension(X509 *x, X509_EXTENSION *ext)
+{
+    extensions *all = (extensions *)(uintptr_t)X509_get0_extensions(x);
+
+    if (!all) {
+        return X509_add_ext(x, ext, -1);
+    }
+    X509_EXTENSION *copy = X509_EXTENSION_dup(ext);
+
+    if (!copy || sk_X509_EXTENSION_push(all, copy) == 0) {
+        X509_EXTENSION_free(copy);
+        return false;
+    }
+    return true;
+}
+
 static bool copy_extensions(X509 *x, X509_REQ *req)
 {
     extensions *all = X509_REQ_get_extensions(req);
-    bool ok = true;
+    bool ok = all || X509_REQ_get_attr_by_NID(req, NID_ext_req, -1) < 0; /* else no memory */
 
     for (size_t i = 0; all && i < sk_X509_EXTENSION_num(all) && ok; i++) {
-        ok = X509_add_ext(x, sk_X509_EXTENSION_value(all, i), -1);
+        ok = copy_extension(x, sk_X509_EXTENSION_value(all, i));
     }
     sk_X509_EXTENSION_pop_free(all, X509_EXTENSION_free);
     return ok;

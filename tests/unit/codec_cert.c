@@ -680,6 +680,45 @@ static void what_cannot_be_made(void **state)
     cs_pem_text_free(&out);
 }
 
+#ifdef CS_FAULTS
+/* Each allocation fails once: no crash, no leak, and no certificate with less than was asked for. */
+static void making_without_memory(void **state)
+{
+    struct cs_make_request r = {.subject = {.commonname = "x", .organization = "y"},
+                                .names = "a.example;IP:10.0.0.1",
+                                .usage = CS_USAGE_DIGITAL_SIGNATURE | CS_USAGE_KEY_CERT_SIGN,
+                                .type = CS_TYPE_SSL_CA};
+    struct cs_make_key k = {text_of(&leaf.key), NULL};
+    struct cs_cert_error why = {0};
+    bool failed = true;
+    (void)state;
+
+    for (unsigned long n = 1; failed; n++) {
+        struct cs_pem_text request = {0}, cert = {0};
+
+        cs_mem_fail_nth(n);
+        int err = cs_make_request(&request, &r, k, &why);
+        struct cs_make_cert c = {
+            .request = text_of(&request), .key = k, .from = 1, .to = 2, .serial = 1};
+        int cert_err = err < 0 ? err : cs_make_cert(&cert, &c, &why);
+
+        failed = cs_mem_failed();
+        cs_mem_fail_nth(0);
+        assert_true(failed || cert_err == 0);
+        if (cert_err == 0) {
+            struct cs_cert_info *info;
+
+            assert_int_equal(cs_cert_info_create(&info, cert.bytes, cert.len), 0);
+            assert_int_equal(info->name_count, 2);
+            assert_true(info->ca);
+            cs_cert_info_destroy(info);
+        }
+        cs_pem_text_free(&request);
+        cs_pem_text_free(&cert);
+    }
+}
+#endif
+
 /* Damaged files: any error, no byte beyond, no leak. */
 static void fuzz(void **state)
 {
@@ -761,6 +800,9 @@ int main(void)
         cmocka_unit_test(what_a_store_takes),
         cmocka_unit_test(self_signed),
         cmocka_unit_test(what_cannot_be_made),
+#ifdef CS_FAULTS
+        cmocka_unit_test(making_without_memory),
+#endif
         cmocka_unit_test(fuzz),
 #ifdef CS_FAULTS
         cmocka_unit_test(no_memory),
