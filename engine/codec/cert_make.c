@@ -352,15 +352,13 @@ static bool put_extensions(CBB *attributes, const struct cs_make_request *r,
 static bool put_request(CBB *out, const struct cs_make_request *r, const EVP_PKEY *key,
                         struct cs_cert_error *why)
 {
-    static const uint8_t sha256_with_rsa[] = {0x2a, 0x86, 0x48, 0x86, 0xf7,
-                                              0x0d, 0x01, 0x01, 0x0b};
+    static const uint8_t sha256_with_rsa[] = {0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b};
     CBB request, info, attributes, algorithm, oid, signature;
 
     return CBB_add_asn1(out, &request, CBS_ASN1_SEQUENCE) &&
            CBB_add_asn1(&request, &info, CBS_ASN1_SEQUENCE) && CBB_add_asn1_uint64(&info, 0) &&
            put_subject(&info, &r->subject, why) && EVP_marshal_public_key(&info, key) &&
-           CBB_add_asn1(&info, &attributes,
-                        CBS_ASN1_CONTEXT_SPECIFIC | CBS_ASN1_CONSTRUCTED | 0) &&
+           CBB_add_asn1(&info, &attributes, CBS_ASN1_CONTEXT_SPECIFIC | CBS_ASN1_CONSTRUCTED | 0) &&
            put_extensions(&attributes, r, why) &&
            CBB_add_asn1(&request, &algorithm, CBS_ASN1_SEQUENCE) &&
            CBB_add_asn1(&algorithm, &oid, CBS_ASN1_OBJECT) &&

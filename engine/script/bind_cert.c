@@ -7,27 +7,22 @@
 #include "script/bind_cert.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "codec/cert_info.h"
 #include "script/bind.h"
-#include "script/bind_io.h"
 #include "script/builtin.h"
 #include "script/expiry.h"
+#include "script/secret.h"
 
 #define CERT_TYPE "ba.sharkcert"
 #define STORE_TYPE "ba.certstore"
-#define FILE_TYPE "certificate file"
 
-#define FILE_MAX (64 << 20) /* CRLs can be long */
 #define SYSTEM_BUNDLE "/etc/ssl/certs/ca-certificates.crt"
 
 /* ---- errors ---- */
@@ -43,13 +38,13 @@ int cs_push_cert_error(lua_State *L, int err, const struct cs_cert_error *why)
     return 3;
 }
 
-/* The same with the file's name in front of the phrase. */
+/* The same with the file's name in front of the phrase, if it is about one. */
 static int CS_RAISES push_cert_error_of(lua_State *L, int err, const struct cs_cert_error *why,
                                         const char *name)
 {
     int n = cs_push_cert_error(L, err, why);
 
-    if (n == 3) {
+    if (n == 3 && name) {
         lua_pushfstring(L, "%s: %s", name, lua_tostring(L, -1));
         lua_replace(L, -2);
     }
@@ -68,107 +63,42 @@ static int CS_RAISES push_file_error(lua_State *L, int err, const char *name)
     return 3;
 }
 
-/* ---- files ---- */
-
-/* What was read: a userdata, so that nothing stays behind when an error is raised. */
-struct text {
-    char *bytes;
-    size_t len;
-};
-
-static void wipe(struct text *t)
-{
-    if (t->bytes) {
-        explicit_bzero(t->bytes, t->len);
-        cs_free(t->bytes);
-    }
-    *t = (struct text){0};
-}
-
-static int text_gc(lua_State *L)
-{
-    wipe(luaL_checkudata(L, 1, FILE_TYPE));
-    return 0;
-}
-
-static struct text *CS_RAISES push_text(lua_State *L)
-{
-    struct text *t = lua_newuserdatauv(L, sizeof(*t), 0);
-
-    *t = (struct text){0};
-    luaL_setmetatable(L, FILE_TYPE);
-    return t;
-}
-
-static int read_all(int fd, char *to, size_t size)
-{
-    size_t done = 0;
-
-    while (done < size) {
-        ssize_t n = read(fd, to + done, size - done);
-
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (n == 0) {
-            return -EIO; /* it has become shorter while we read */
-        }
-        done += n > 0 ? (size_t)n : 0;
-    }
-    return 0;
-}
-
-/* Takes the descriptor. 0 or -errno. */
-static int read_fd(int fd, struct text *t)
-{
-    struct stat st;
-    int err = fstat(fd, &st) < 0 ? -errno : st.st_size > FILE_MAX ? -EFBIG : 0;
-
-    if (err == 0) {
-        t->len = (size_t)st.st_size;
-        t->bytes = cs_alloc(t->len + 1);
-        err = t->bytes ? read_all(fd, t->bytes, t->len) : -ENOMEM;
-    }
-    close(fd);
-    if (err < 0) {
-        wipe(t);
-    } else {
-        t->bytes[t->len] = '\0';
-    }
-    return err;
-}
-
-/* io: index of an io object, 0: a path of the system. 0 or -errno. */
-static int CS_RAISES read_file(lua_State *L, int io, const char *path, struct text *t)
-{
-    int fd;
-
-    if (io) {
-        fd = cs_io_open_file(L, io, path);
-    } else {
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        int err = fd < 0 ? -errno : cs_file_check(&fd, false);
-
-        fd = err < 0 ? err : fd;
-    }
-    return fd < 0 ? fd : read_fd(fd, t);
-}
-
-static struct cs_cert_text text_of(const struct text *t)
-{
-    return (struct cs_cert_text){t->bytes ? t->bytes : "", t->len};
-}
-
 /* ---- sharkcert ---- */
 
-/* What ba.create.sharkcert was given, in each of its forms. Strings stay with Lua. */
+/* What ba.create.sharkcert was given, in each of its forms. */
 struct request {
-    int io;                        /* index, 0: none */
+    struct cs_io_place folder;
     const char *cert, *key;        /* file names, or NULL with the texts given */
     struct cs_cert_text cert_text; /* given */
     struct cs_cert_text key_text;
     const char *password, *password_file, *ocsp;
 };
+
+/* Reading and checking it: a helper's, because an encrypted key takes a while too. */
+struct loading {
+    struct cs_blocking b;
+    struct request r;
+    struct cs_secret texts; /* what r points to */
+    struct cs_cert *cert;
+    const char *file; /* of the error; NULL: of none */
+    bool unread;      /* err is about reading that file */
+    int err;
+    struct cs_cert_error why;
+};
+
+static struct loading *loading_of(struct cs_blocking *b)
+{
+    return cs_container_of(b, struct loading, b);
+}
+
+static void drop_loading(struct cs_blocking *b)
+{
+    struct loading *l = loading_of(b);
+
+    cs_cert_unref(l->cert);
+    cs_secret_free(&l->texts);
+    cs_free(l);
+}
 
 static struct request CS_RAISES check_request(lua_State *L)
 {
@@ -183,7 +113,7 @@ static struct request CS_RAISES check_request(lua_State *L)
         luaL_argcheck(L, r.cert, 1, "option 'cert' is missing");
         r.key = r.key ? r.key : r.cert; /* both in one file */
     } else if (lua_isuserdata(L, 1)) {
-        r.io = 1;
+        r.folder = cs_check_io_place(L, 1);
         r.cert = luaL_checkstring(L, 2);
         r.key = luaL_checkstring(L, 3);
         r.password = luaL_optstring(L, 4, NULL);
@@ -195,32 +125,51 @@ static struct request CS_RAISES check_request(lua_State *L)
     return r;
 }
 
-/* Reads a file into a text that it pushes. 0, or the number of values of the error it pushed. */
-static int CS_RAISES take_file(lua_State *L, const struct request *r, const char *name,
-                               struct cs_cert_text *out)
+/* Reads a file, unless there is no name or there was an error. */
+static void read_part(struct loading *l, const char *name, struct cs_secret *s)
 {
-    struct text *t = push_text(L);
-    int err = read_file(L, r->io, name, t);
-
-    *out = text_of(t);
-    return err < 0 ? push_file_error(L, err, name) : 0;
+    if (!name || l->err < 0) {
+        return;
+    }
+    l->err = cs_secret_read(s, l->r.folder, name);
+    if (l->err < 0) {
+        l->file = name;
+        l->unread = true;
+    }
 }
 
-/* The password of a file: its first line. */
-static int CS_RAISES take_password(lua_State *L, struct request *r)
+static struct cs_cert_text text_of(const struct cs_secret *s, struct cs_cert_text otherwise)
 {
-    struct cs_cert_text text;
-    int n = r->password_file ? take_file(L, r, r->password_file, &text) : 0;
+    return s->bytes ? (struct cs_cert_text){s->bytes, s->len} : otherwise;
+}
 
-    if (n == 0 && r->password_file) {
-        char *line = (char *)(uintptr_t)text.bytes; /* the text's own memory */
+static void run_loading(struct cs_blocking *b)
+{
+    struct loading *l = loading_of(b);
+    const struct request *r = &l->r;
+    struct cs_secret cert = {0}, key = {0}, password = {0}, ocsp = {0};
 
-        if (text.len > 0) {
-            line[strcspn(line, "\r\n")] = '\0';
+    read_part(l, r->cert, &cert);
+    read_part(l, r->key, &key);
+    read_part(l, r->password_file, &password);
+    read_part(l, r->ocsp, &ocsp);
+    if (l->err == 0) {
+        if (password.bytes) { /* its first line */
+            password.bytes[strcspn(password.bytes, "\r\n")] = '\0';
         }
-        r->password = line;
+        l->err = cs_cert_load(&l->cert, text_of(&cert, r->cert_text), text_of(&key, r->key_text),
+                              password.bytes ? password.bytes : r->password, &l->why);
+        if (l->err == -EINVAL) {
+            l->file = strncmp(l->why.code, "pem_key", 7) == 0 ? r->key : r->cert;
+        }
     }
-    return n;
+    if (l->err == 0 && r->ocsp) {
+        l->err = cs_cert_set_ocsp(l->cert, ocsp.bytes, ocsp.len);
+    }
+    cs_secret_free(&cert);
+    cs_secret_free(&key);
+    cs_secret_free(&password);
+    cs_secret_free(&ocsp);
 }
 
 /* From now on this process holds a private key: no core file, no tracer. */
@@ -235,38 +184,46 @@ static void protect(const struct cs_vm *vm)
 #endif
 }
 
-static int create_sharkcert(lua_State *L)
+static int push_loaded(lua_State *L, struct cs_blocking *b)
 {
-    struct request r = check_request(L);
-    struct cs_cert_text ocsp = {0};
-    struct cs_cert_error why;
-    int n = r.cert ? take_file(L, &r, r.cert, &r.cert_text) : 0;
+    struct loading *l = loading_of(b);
 
-    n = n == 0 && r.key ? take_file(L, &r, r.key, &r.key_text) : n;
-    n = n == 0 ? take_password(L, &r) : n;
-    n = n == 0 && r.ocsp ? take_file(L, &r, r.ocsp, &ocsp) : n;
-    if (n > 0) {
-        return n;
+    if (l->err < 0 && l->unread) {
+        return push_file_error(L, l->err, l->file);
+    }
+    if (l->err < 0) {
+        return push_cert_error_of(L, l->err, &l->why, l->file);
     }
     struct cs_cert **c = lua_newuserdatauv(L, sizeof(struct cs_cert *), 0);
 
-    *c = NULL;
+    *c = l->cert;
+    l->cert = NULL;
     luaL_setmetatable(L, CERT_TYPE);
+    int err = cs_expiry_add(cs_vm_of(L), *c, l->r.cert ? l->r.cert : "");
+
+    return err < 0 ? cs_push_error(L, err) : 1;
+}
+
+static int create_sharkcert(lua_State *L)
+{
+    struct request r = check_request(L);
+    struct cs_blocking **owner = cs_blocking_push(L);
+    struct loading *l = cs_zalloc(sizeof(*l));
+    const struct cs_secret_copy copies[] = {
+        {.string = &r.folder.base}, {.string = &r.folder.sub}, {.string = &r.cert},
+        {.string = &r.key},         {.string = &r.password},   {.string = &r.password_file},
+        {.string = &r.ocsp},        {.text = &r.cert_text},    {.text = &r.key_text},
+    };
+
+    if (!l) {
+        return luaL_error(L, "not enough memory");
+    }
+    l->b = (struct cs_blocking){.run = run_loading, .push = push_loaded, .drop = drop_loading};
+    *owner = &l->b;
+    cs_secret_copy(L, &l->texts, copies, CS_ARRAY_LEN(copies));
+    l->r = r;
     protect(cs_vm_of(L));
-    int err = cs_cert_load(c, r.cert_text, r.key_text, r.password, &why);
-
-    if (err == 0 && r.ocsp) {
-        err = cs_cert_set_ocsp(*c, ocsp.bytes, ocsp.len);
-    }
-    if (err == 0) {
-        err = cs_expiry_add(cs_vm_of(L), *c, r.cert ? r.cert : "");
-    }
-    if (err < 0 && r.cert) {
-        bool of_key = err == -EINVAL && strncmp(why.code, "pem_key", 7) == 0;
-
-        return push_cert_error_of(L, err, &why, of_key ? r.key : r.cert);
-    }
-    return err < 0 ? cs_push_cert_error(L, err, &why) : 1;
+    return cs_blocking_call(L, "ba.create.sharkcert");
 }
 
 struct cs_cert *cs_check_cert(lua_State *L, int arg)
@@ -326,6 +283,83 @@ static int store_gc(lua_State *L)
     return 0;
 }
 
+/* A file that is read by a helper. What is in it is added when it is there: nobody may change a
+ * store that another thread verifies with. */
+struct adding {
+    struct cs_blocking b;
+    struct cs_io_place folder;
+    const char *name, *instead; /* instead: of a file that is not there; may be NULL */
+    struct cs_secret texts, content;
+    int (*use)(lua_State *L, struct cs_store *s); /* of cs_with_system_store */
+    int err;
+};
+
+static struct adding *adding_of(struct cs_blocking *b)
+{
+    return cs_container_of(b, struct adding, b);
+}
+
+static void drop_adding(struct cs_blocking *b)
+{
+    struct adding *a = adding_of(b);
+
+    cs_secret_free(&a->texts);
+    cs_secret_free(&a->content);
+    cs_free(a);
+}
+
+static void run_adding(struct cs_blocking *b)
+{
+    struct adding *a = adding_of(b);
+
+    a->err = cs_secret_read(&a->content, a->folder, a->name);
+    if (a->err == -ENOENT && a->instead) {
+        a->name = a->instead;
+        a->err = cs_secret_read(&a->content, a->folder, a->name);
+    }
+}
+
+/* How many were added, or nil and the error. */
+static int CS_RAISES add_content(lua_State *L, struct cs_store *s, const struct adding *a)
+{
+    struct cs_cert_error why;
+
+    if (a->err < 0) {
+        return push_file_error(L, a->err, a->name);
+    }
+    int count = cs_store_add(s, (struct cs_cert_text){a->content.bytes, a->content.len}, &why);
+
+    return count < 0 ? push_cert_error_of(L, count, &why, a->name) : (lua_pushinteger(L, count), 1);
+}
+
+static int push_added(lua_State *L, struct cs_blocking *b)
+{
+    return add_content(L, cs_check_store(L, 1), adding_of(b));
+}
+
+/* Pushes the owner of a new call. */
+static struct adding *CS_RAISES new_adding(lua_State *L, struct cs_io_place folder,
+                                           const char *name, const char *instead,
+                                           int (*push)(lua_State *, struct cs_blocking *))
+{
+    struct cs_blocking **owner = cs_blocking_push(L);
+    struct adding *a = cs_zalloc(sizeof(*a));
+    const struct cs_secret_copy copies[] = {
+        {.string = &folder.base}, {.string = &folder.sub}, {.string = &name}, {.string = &instead}};
+
+    if (!a) {
+        luaL_error(L, "not enough memory");
+        return NULL;
+    }
+    a->b = (struct cs_blocking){.run = run_adding, .push = push, .drop = drop_adding};
+    *owner = &a->b;
+    cs_secret_copy(L, &a->texts, copies, CS_ARRAY_LEN(copies));
+    a->folder = folder;
+    a->name = name;
+    a->instead = instead;
+    return a;
+}
+
 static const char *system_bundle(void)
 {
     const char *path = getenv("SSL_CERT_FILE"); /* as OpenSSL's programs take it */
@@ -333,49 +367,33 @@ static const char *system_bundle(void)
     return path && path[0] ? path : SYSTEM_BUNDLE;
 }
 
-/* Adds a file. 0 with *count, or the number of values of the error it pushed. */
-static int CS_RAISES add_file(lua_State *L, struct cs_store *s, int io, const char *name,
-                              int *count)
-{
-    struct text *t = push_text(L);
-    struct cs_cert_error why;
-    int err = read_file(L, io, name, t);
-
-    if (err < 0) {
-        return push_file_error(L, err, name);
-    }
-    *count = cs_store_add(s, text_of(t), &why);
-    wipe(t);
-    return *count < 0 ? push_cert_error_of(L, *count, &why, name) : 0;
-}
-
 /* store:addcert(io, name), (data), {file = path}, {system = true}: how many were added. */
 static int store_addcert(lua_State *L)
 {
     struct cs_store *s = cs_check_store(L, 1);
     struct cs_cert_error why;
-    int count = 0, n = 0;
 
     if (lua_istable(L, 2)) {
         bool system = cs_opt_bool(L, 2, "system", false);
         const char *file = cs_opt_string(L, 2, "file");
 
         luaL_argcheck(L, file || system, 2, "option 'file' or 'system' is missing");
-        n = add_file(L, s, 0, file ? file : system_bundle(), &count);
-    } else if (lua_isuserdata(L, 2)) {
-        n = add_file(L, s, 2, luaL_checkstring(L, 3), &count);
-    } else {
-        struct cs_cert_text text;
+        (void)new_adding(L, (struct cs_io_place){0}, file ? file : system_bundle(), NULL,
+                         push_added);
+        return cs_blocking_call(L, "certstore:addcert");
+    }
+    if (lua_isuserdata(L, 2)) {
+        struct cs_io_place folder = cs_check_io_place(L, 2);
 
-        text.bytes = luaL_checklstring(L, 2, &text.len);
-        count = cs_store_add(s, text, &why);
-        n = count < 0 ? cs_push_cert_error(L, count, &why) : 0;
+        (void)new_adding(L, folder, luaL_checkstring(L, 3), NULL, push_added);
+        return cs_blocking_call(L, "certstore:addcert");
     }
-    if (n > 0) {
-        return n;
-    }
-    lua_pushinteger(L, count);
-    return 1;
+    struct cs_cert_text text;
+
+    text.bytes = luaL_checklstring(L, 2, &text.len);
+    int count = cs_store_add(s, text, &why);
+
+    return count < 0 ? cs_push_cert_error(L, count, &why) : (lua_pushinteger(L, count), 1);
 }
 
 static int store_len(lua_State *L)
@@ -384,7 +402,7 @@ static int store_len(lua_State *L)
     return 1;
 }
 
-/* The path of an own list of authorities, if there is one. */
+/* The path of an own list of authorities, which need not be there. */
 static bool own_bundle(const struct cs_vm *vm, char *path, size_t size)
 {
     size_t len;
@@ -395,36 +413,35 @@ static bool own_bundle(const struct cs_vm *vm, char *path, size_t size)
     len = strlen(path);
     int n = snprintf(path + len, size - len, "/.certificate/cacert.pem");
 
-    return n > 0 && (size_t)n < size - len && access(path, F_OK) == 0;
+    return n > 0 && (size_t)n < size - len;
 }
 
-struct cs_store *cs_push_system_store(lua_State *L, int *values)
+static int push_system_store(lua_State *L, struct cs_blocking *b)
 {
-    static const char key = 0; /* its address names the registry's entry */
-    char path[PATH_MAX];
-    int count = 0;
-
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key) == LUA_TUSERDATA) {
-        return *(struct cs_store **)lua_touserdata(L, -1);
-    }
-    lua_pop(L, 1);
+    struct adding *a = adding_of(b);
     struct cs_store *s = *push_store(L);
 
     if (!s) {
-        *values = cs_push_error(L, -ENOMEM);
-        return NULL;
+        return luaL_error(L, "not enough memory");
     }
-    const char *file = own_bundle(cs_vm_of(L), path, sizeof(path)) ? path : system_bundle();
-    int store = lua_gettop(L);
+    int n = add_content(L, s, a);
 
-    *values = add_file(L, s, 0, file, &count);
-    if (*values > 0) {
-        return NULL;
+    if (lua_isnil(L, -n)) {
+        return luaL_error(L, "no authorities to trust: %s", lua_tostring(L, 1 - n));
     }
-    lua_settop(L, store);
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
-    return s;
+    lua_pop(L, n);
+    return a->use(L, s);
+}
+
+int cs_with_system_store(lua_State *L, int (*use)(lua_State *L, struct cs_store *s))
+{
+    char path[PATH_MAX];
+    bool own = own_bundle(cs_vm_of(L), path, sizeof(path));
+    struct adding *a = new_adding(L, (struct cs_io_place){0}, own ? path : system_bundle(),
+                                  own ? system_bundle() : NULL, push_system_store);
+
+    a->use = use;
+    return cs_blocking_call(L, "ba.sharkclient");
 }
 
 /* ---- fields ---- */
@@ -535,7 +552,6 @@ static int parsecerttime(lua_State *L)
 
 void cs_bind_cert(lua_State *L)
 {
-    static const luaL_Reg text[] = {{"__gc", text_gc}, {NULL, NULL}};
     static const luaL_Reg info[] = {{"__gc", info_gc}, {NULL, NULL}};
     static const luaL_Reg cert[] = {{"__gc", cert_gc}, {"__tostring", cert_tostring}, {NULL, NULL}};
     static const luaL_Reg store[] = {{"__gc", store_gc}, {"__len", store_len}, {NULL, NULL}};
@@ -543,7 +559,6 @@ void cs_bind_cert(lua_State *L)
     static const luaL_Reg create[] = {
         {"sharkcert", create_sharkcert}, {"certstore", create_certstore}, {NULL, NULL}};
 
-    cs_bind_type(L, FILE_TYPE, text, NULL);
     cs_bind_type(L, INFO_TYPE, info, NULL);
     cs_bind_type(L, CERT_TYPE, cert, NULL);
     cs_bind_type(L, STORE_TYPE, store, store_methods);

@@ -16,10 +16,11 @@
 CS_RAISES struct cs_cert *cs_check_cert(lua_State *L, int arg);
 CS_RAISES struct cs_store *cs_check_store(lua_State *L, int arg);
 
-/* Pushes the VM's store of the authorities that the system trusts, or those of `.certificate/
- * cacert.pem` of ba.openio"vm" if that is there; read once a generation. Returns it; NULL with
- * nil, error pushed (2 or 3 values: *values). */
-CS_RAISES struct cs_store *cs_push_system_store(lua_State *L, int *values);
+/* `return cs_with_system_store(L, use)`: use's results, called with a new store (borrowed, on top
+ * of the stack) of the authorities that the system trusts, or of those in `.certificate/cacert.pem`
+ * of ba.openio"vm" if that is there. The task waits while the file is read; the arguments stay on
+ * the stack. Raises when there is none, or no valid one. */
+CS_RAISES int cs_with_system_store(lua_State *L, int (*use)(lua_State *L, struct cs_store *s));
 
 /* Pushes the table of ba.parsecert for a certificate (DER or PEM); nil when it is none.
  * Raises when out of memory. */

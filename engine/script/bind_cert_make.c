@@ -1,42 +1,77 @@
-/* bind_cert_make - ba.create.key, csr, certificate. They compute inside the call: an RSA key holds
- * up the loop for a tenth of a second and more. */
+/* bind_cert_make - ba.create.key, csr, certificate: computed by a helper thread, because an RSA key
+ * takes a tenth of a second and more. */
 #include <errno.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/mem.h"
 #include "codec/cert_make.h"
 #include "script/bind.h"
 #include "script/bind_cert.h"
+#include "script/secret.h"
 
-#define PEM_TYPE "pem text"
+/* ---- calls ---- */
 
-/* ---- results ---- */
+struct making {
+    struct cs_blocking b;
+    enum cs_key_type type; /* of key */
+    unsigned bits;
+    struct cs_make_key key; /* of csr */
+    struct cs_make_request request;
+    struct cs_make_cert cert; /* of certificate */
+    struct cs_secret texts;   /* the strings of these */
+    struct cs_pem_text out;
+    struct cs_cert_error why;
+    int err;
+};
 
-/* PEM text until it is a Lua string. */
-static struct cs_pem_text *CS_RAISES push_pem(lua_State *L)
+/* One after the other in each worker: the other helpers are left for files. */
+static _Thread_local struct cs_blocking_queue making_queue;
+
+static struct making *making_of(struct cs_blocking *b)
 {
-    struct cs_pem_text *t = lua_newuserdatauv(L, sizeof(*t), 0);
-
-    *t = (struct cs_pem_text){0};
-    luaL_setmetatable(L, PEM_TYPE);
-    return t;
+    return cs_container_of(b, struct making, b);
 }
 
-static int pem_gc(lua_State *L)
+static void drop_making(struct cs_blocking *b)
 {
-    cs_pem_text_free(luaL_checkudata(L, 1, PEM_TYPE));
-    return 0;
+    struct making *m = making_of(b);
+
+    cs_pem_text_free(&m->out);
+    cs_secret_free(&m->texts);
+    cs_free(m);
 }
 
-static int CS_RAISES push_result(lua_State *L, struct cs_pem_text *t, int err,
-                                 const struct cs_cert_error *why)
+static int push_making(lua_State *L, struct cs_blocking *b)
 {
-    if (err < 0) {
-        return cs_push_cert_error(L, err, why);
+    struct making *m = making_of(b);
+
+    if (m->err < 0) {
+        return cs_push_cert_error(L, m->err, &m->why);
     }
-    lua_pushlstring(L, t->bytes, t->len);
-    cs_pem_text_free(t);
+    lua_pushlstring(L, m->out.bytes, m->out.len);
     return 1;
+}
+
+/* Pushes the owner of a new call. */
+static struct making *CS_RAISES new_making(lua_State *L, void (*run)(struct cs_blocking *))
+{
+    struct cs_blocking **owner = cs_blocking_push(L);
+    struct making *m = cs_zalloc(sizeof(*m));
+
+    if (!m) {
+        luaL_error(L, "not enough memory");
+        return NULL;
+    }
+    if (!making_queue.waiting.next) {
+        cs_blocking_queue_init(&making_queue);
+    }
+    m->b = (struct cs_blocking){.run = run, .push = push_making, .drop = drop_making};
+    if (cs_blocking_possible(L, &making_queue)) {
+        m->b.queue = &making_queue;
+    }
+    *owner = &m->b;
+    return m;
 }
 
 /* ---- arguments ---- */
@@ -128,6 +163,13 @@ static int64_t CS_RAISES check_date(lua_State *L, int arg)
 
 /* ---- functions ---- */
 
+static void run_key(struct cs_blocking *b)
+{
+    struct making *m = making_of(b);
+
+    m->err = cs_make_key(&m->out, m->type, m->bits);
+}
+
 /* ba.create.key([{key = "ecc" | "rsa", bits =, curve =}]) */
 static int create_key(lua_State *L)
 {
@@ -150,10 +192,18 @@ static int create_key(lua_State *L)
         return cs_push_error(L, CS_ENOTSUP);
     }
     luaL_argcheck(L, !rsa || (bits >= 2048 && bits <= 8192), 1, "option 'bits': 2048 to 8192");
-    struct cs_pem_text *t = push_pem(L);
-    int err = cs_make_key(t, rsa ? CS_MAKE_RSA : (enum cs_key_type)curves[at].bit, (unsigned)bits);
+    struct making *m = new_making(L, run_key);
 
-    return push_result(L, t, err, NULL);
+    m->type = rsa ? CS_MAKE_RSA : (enum cs_key_type)curves[at].bit;
+    m->bits = (unsigned)bits;
+    return cs_blocking_call(L, "ba.create.key");
+}
+
+static void run_request(struct cs_blocking *b)
+{
+    struct making *m = making_of(b);
+
+    m->err = cs_make_request(&m->out, &m->request, m->key, &m->why);
 }
 
 /* ba.create.csr(privkey, dn [, san], certtype, keyusage [, hashid]) */
@@ -180,11 +230,31 @@ static int create_csr(lua_State *L)
 
     luaL_argcheck(L, r.subject.commonname, 2, "option 'commonname' is missing");
     r.names = luaL_optstring(L, 3, r.subject.commonname);
-    struct cs_pem_text *t = push_pem(L);
-    struct cs_cert_error why;
-    int err = cs_make_request(t, &r, key, &why);
+    struct making *m = new_making(L, run_request);
+    const struct cs_secret_copy copies[] = {
+        {.string = &r.names},
+        {.string = &r.subject.commonname},
+        {.string = &r.subject.organization},
+        {.string = &r.subject.unit},
+        {.string = &r.subject.locality},
+        {.string = &r.subject.province},
+        {.string = &r.subject.countryname},
+        {.string = &r.subject.email},
+        {.string = &key.password},
+        {.text = &key.text},
+    };
 
-    return push_result(L, t, err, &why);
+    cs_secret_copy(L, &m->texts, copies, CS_ARRAY_LEN(copies));
+    m->request = r;
+    m->key = key;
+    return cs_blocking_call(L, "ba.create.csr");
+}
+
+static void run_certificate(struct cs_blocking *b)
+{
+    struct making *m = making_of(b);
+
+    m->err = cs_make_cert(&m->out, &m->cert, &m->why);
 }
 
 /* ba.create.certificate(csr [, cert], privkey, validfrom, validto, serial [, hashid]) */
@@ -213,21 +283,23 @@ static int create_certificate(lua_State *L)
     c.to = check_date(L, 5);
     c.serial = cs_check_number(L, 6);
     c.hash = check_hash(L, 7);
-    struct cs_pem_text *t = push_pem(L);
-    struct cs_cert_error why;
-    int err = cs_make_cert(t, &c, &why);
+    struct making *m = new_making(L, run_certificate);
+    const struct cs_secret_copy copies[] = {{.text = &c.request},
+                                            {.text = &c.issuer},
+                                            {.text = &c.key.text},
+                                            {.string = &c.key.password}};
 
-    return push_result(L, t, err, &why);
+    cs_secret_copy(L, &m->texts, copies, CS_ARRAY_LEN(copies));
+    m->cert = c;
+    return cs_blocking_call(L, "ba.create.certificate");
 }
 
 void cs_bind_cert_make(lua_State *L)
 {
-    static const luaL_Reg meta[] = {{"__gc", pem_gc}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"key", create_key},
                                          {"csr", create_csr},
                                          {"certificate", create_certificate},
                                          {NULL, NULL}};
 
-    cs_bind_type(L, PEM_TYPE, meta, NULL);
     luaL_setfuncs(L, functions, 0);
 }

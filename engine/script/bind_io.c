@@ -285,11 +285,17 @@ static int io_open(lua_State *L)
     return cs_blocking_call(L, "io:open");
 }
 
-int cs_io_open_file(lua_State *L, int arg, const char *path)
+struct cs_io_place cs_check_io_place(lua_State *L, int arg)
 {
     const struct io *io = luaL_checkudata(L, arg, IO_TYPE);
-    struct call c = {.base = io->base,
-                     .sub = io->sub,
+
+    return (struct cs_io_place){io->base, io->sub};
+}
+
+int cs_io_open_file(struct cs_io_place place, const char *path)
+{
+    struct call c = {.base = place.base,
+                     .sub = place.sub,
                      .path = path + strspn(path, "/"),
                      .flags = O_RDONLY,
                      .fd = -1};

@@ -21,9 +21,15 @@ CS_RAISES void cs_push_io(lua_State *L, const char *dir);
  * and gives a file handle of ours, whose read() takes a buffer's worth. */
 CS_RAISES void cs_io_open_script_mode(lua_State *L);
 
-/* For bindings that read a file themselves: opens a regular file of the io object at `arg` for
- * reading, in place. The caller's descriptor, or -errno. Raises when that is no io object. */
-CS_RAISES int cs_io_open_file(lua_State *L, int arg, const char *path);
+/* For bindings that read a file themselves: the folder of the io object at `arg`. The strings are
+ * the object's. Raises when that is no io object. */
+struct cs_io_place {
+    const char *base, *sub;
+};
+CS_RAISES struct cs_io_place cs_check_io_place(lua_State *L, int arg);
+
+/* Opens a regular file there for reading, on any thread. The caller's descriptor, or -errno. */
+CS_MUST_CHECK int cs_io_open_file(struct cs_io_place place, const char *path);
 
 /* ---- bind_io_file.c ---- */
 

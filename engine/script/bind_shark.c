@@ -410,21 +410,15 @@ static int create_sharkssl(lua_State *L)
     return err < 0 ? cs_push_error(L, err) : 1;
 }
 
-/* ba.sharkclient(): one for all, which trusts whom the system trusts. */
-static int sharkclient(lua_State *L)
+static int make_sharkclient(lua_State *L, struct cs_store *store)
 {
     struct cs_tls_config config;
     const char *field;
-    int values;
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &shared_client) == LUA_TUSERDATA) {
-        return 1;
+        return 1; /* made by another task meanwhile */
     }
-    lua_settop(L, 0);
     cs_tls_config_default(&config);
-    config.store = cs_push_system_store(L, &values);
-    if (!config.store) {
-        return luaL_error(L, "no authorities to trust: %s", lua_tostring(L, 1 - values));
-    }
+    config.store = store;
     struct shark *s = new_shark(L);
     s->face.timeout_ms = TIMEOUT_MS;
     int err = cs_tls_context_create(&s->face.context, &config, &field);
@@ -434,6 +428,16 @@ static int sharkclient(lua_State *L)
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &shared_client);
     return 1;
+}
+
+/* ba.sharkclient(): one for all, which trusts whom the system trusts. */
+static int sharkclient(lua_State *L)
+{
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &shared_client) == LUA_TUSERDATA) {
+        return 1;
+    }
+    lua_settop(L, 0);
+    return cs_with_system_store(L, make_sharkclient);
 }
 
 void cs_bind_shark(lua_State *L)

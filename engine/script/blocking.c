@@ -161,7 +161,9 @@ int cs_blocking_call(lua_State *L, const char *what)
     if (b->queue && b->queue->running) {
         cs_task_can_wait(L, what);
     } else if (!can_wait(L)) {
+        cs_budget_pause(true); /* the script cannot do it in parts */
         b->run(b);
+        cs_budget_pause(false);
         return results(L, owner);
     }
     struct cs_task *t = cs_task_current(L);

@@ -31,8 +31,9 @@ static _Thread_local struct {
     volatile unsigned slice;
     volatile uint32_t budget_ms;
     volatile sig_atomic_t overrun; /* this slice is over its budget */
-    unsigned seen_slice, ticks;    /* the handler's own */
-    bool told;                     /* of this slice, that it is stuck */
+    volatile sig_atomic_t paused;
+    unsigned seen_slice, ticks; /* the handler's own */
+    bool told;                  /* of this slice, that it is stuck */
     bool started;
 } budget;
 
@@ -63,6 +64,9 @@ static void tick(int sig)
 {
     (void)sig;
     lua_State *L = budget.L;
+    if (budget.paused) {
+        return;
+    }
     if (budget.slice != budget.seen_slice) {
         budget.seen_slice = budget.slice;
         budget.ticks = 0;
@@ -133,4 +137,9 @@ void cs_budget_leave(lua_State *L, lua_State *before)
     if (before) {
         arm_if_over(before);
     }
+}
+
+void cs_budget_pause(bool paused)
+{
+    budget.paused = paused;
 }

@@ -120,4 +120,7 @@ lua_State *cs_budget_enter(lua_State *L, uint32_t budget_ms);
 /* L (NULL: it is gone) no longer runs, `before` does again (NULL: none). */
 void cs_budget_leave(lua_State *L, lua_State *before);
 
+/* What the thread computes now counts for no script (true), or does again (false). */
+void cs_budget_pause(bool paused);
+
 #endif

@@ -681,7 +681,8 @@ static void what_cannot_be_made(void **state)
 }
 
 #ifdef CS_FAULTS
-/* Each allocation fails once: no crash, no leak, and no certificate with less than was asked for. */
+/* Each allocation fails once: no crash, no leak, and no certificate with less than was asked for.
+ */
 static void making_without_memory(void **state)
 {
     struct cs_make_request r = {.subject = {.commonname = "x", .organization = "y"},
