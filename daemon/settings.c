@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <grp.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -505,8 +507,24 @@ static const struct csd_setting *find(const char *name)
     return NULL;
 }
 
+/* A program that was not installed has its scripts beside it (a link that the build makes). False:
+ * it has none. */
+static bool beside_program(const char *fallback, char *path, size_t size)
+{
+    ssize_t n = readlink("/proc/self/exe", path, size - 1);
+    if (n < 0 || strncmp(fallback, CS_SCRIPT_DIR, strlen(CS_SCRIPT_DIR)) != 0) {
+        return false;
+    }
+    path[n] = '\0';
+    char *name = strrchr(path, '/') + 1;
+    size_t room = size - (size_t)(name - path);
+    int len = snprintf(name, room, "scripts%s", fallback + strlen(CS_SCRIPT_DIR));
+    return (size_t)len < room && access(path, R_OK | X_OK) == 0;
+}
+
 static int read_defaults(struct csd_settings *out, const char *base, struct cs_errors *errors)
 {
+    char path[PATH_MAX];
     int err = 0;
 
     for (size_t i = 0; err == 0 && i < CS_ARRAY_LEN(settings); i++) {
@@ -514,6 +532,7 @@ static int read_defaults(struct csd_settings *out, const char *base, struct cs_e
         struct cs_value v = {.type = CS_VALUE_STRING};
 
         if (text) {
+            text = beside_program(text, path, sizeof(path)) ? path : text;
             v.string.bytes = (char *)(uintptr_t)text;
             v.string.len = strlen(text);
             err = read_value(out, &settings[i], &v, base, errors);

@@ -18,11 +18,10 @@ static const char *const create_functions[] = {
 static const char *const crypto_functions[] = {"PBKDF2",  "decrypt", "encrypt",   "keyparams",
                                                "keysize", "sign",    "sigparams", "symmetric",
                                                "verify",  NULL};
-static const char *const socket_functions[] = {"http2sock", "req2sock", "sock2req", NULL};
+static const char *const socket_functions[] = {"req2sock", "sock2req", NULL};
 static const char *const ubjson_functions[] = {"decode", "encode", "parser", NULL};
-static const char *const modules[] = {"http",   "httpc",  "httpm",   "luasql.sqlite",
-                                      "luasql", "mime",   "mako",    "sqlutil",
-                                      "wfs",    "xmlrpc", "xparser", NULL};
+static const char *const modules[] = {"luasql.sqlite", "luasql", "mime",    "mako", "sqlutil",
+                                      "wfs",           "xmlrpc", "xparser", NULL};
 
 /* Upvalue: its name. */
 static int absent(lua_State *L)

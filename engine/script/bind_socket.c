@@ -1,4 +1,4 @@
-/* bind_socket - ba.socket: connect, bind, event, getsock, toip, stat (ba-api B.1). */
+/* bind_socket - ba.socket: connect, bind, event, getsock, toip, http2sock, stat (ba-api B.1). */
 #include <errno.h>
 #include <ifaddrs.h>
 #include <stdio.h>
@@ -252,11 +252,12 @@ static int socket_connect(lua_State *L)
     struct cs_task *t = cs_task_can_wait(L, "connect");
     const char *alpn = cs_opt_string(L, 3, "alpn"), *host = cs_opt_string(L, 3, "host");
     bool strict = cs_opt_bool(L, 3, "trusted", false);
+    bool blocking = cs_opt_bool(L, 3, "blocking", false);
     struct cs_dial_spec spec;
     struct cs_addr local;
     int err = check_spec(L, &spec, &local); /* raises now, before the socket is touched */
     (void)err;                              /* dial says it */
-    struct cs_sock *s = cs_sock_for_caller(L);
+    struct cs_sock *s = blocking ? cs_sock_new(L, CS_SOCK_BLOCKING) : cs_sock_for_caller(L);
     if (!s) {
         return cs_push_error(L, CS_ESTATE);
     }
@@ -446,6 +447,34 @@ static int socket_toip(lua_State *L)
     return cs_task_park(L, t, leave_lookup, -1, toip_on, 0);
 }
 
+/* ---- http2sock ---- */
+
+static int returned_on(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    (void)ctx;
+    return lua_gettop(L);
+}
+
+/* http2sock(h): h, or h.raw, is an object with the metamethod __http2sock, which knows how to give
+ * its connection away (scripts/lib/httpc.lua). */
+static int socket_http2sock(lua_State *L)
+{
+    lua_settop(L, 1);
+    if (lua_istable(L, 1)) {
+        if (lua_getfield(L, 1, "raw") != LUA_TNIL) {
+            lua_replace(L, 1);
+        }
+        lua_settop(L, 1);
+    }
+    if (luaL_getmetafield(L, 1, "__http2sock") == LUA_TNIL) {
+        return luaL_typeerror(L, 1, "HTTP client");
+    }
+    lua_insert(L, 1);
+    lua_callk(L, 1, LUA_MULTRET, 0, returned_on);
+    return lua_gettop(L);
+}
+
 static int socket_stat(lua_State *L)
 {
     const struct cs_vm *vm = cs_vm_of(L);
@@ -456,13 +485,10 @@ static int socket_stat(lua_State *L)
 
 void cs_bind_socket(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"connect", socket_connect},
-                                         {"bind", socket_bind},
-                                         {"event", socket_event},
-                                         {"getsock", socket_getsock},
-                                         {"toip", socket_toip},
-                                         {"stat", socket_stat},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"connect", socket_connect}, {"bind", socket_bind}, {"event", socket_event},
+        {"getsock", socket_getsock}, {"toip", socket_toip}, {"http2sock", socket_http2sock},
+        {"stat", socket_stat},       {NULL, NULL}};
     cs_bind_hello(L);
     cs_bind_sock_methods(L);
     luaL_newlib(L, functions);

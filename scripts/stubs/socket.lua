@@ -35,6 +35,7 @@
 ---@field alpn? string protocols to offer, with commas between
 ---@field host? string extension: the name for SNI and trusted(); default: the address
 ---@field trusted? boolean extension: refuse a peer that trusted() would not call true
+---@field blocking? boolean extension: a new socket in blocking mode, also in a cosocket
 
 ---@class ba.socket.bind_options
 ---@field intf? string IP address or interface name; default all
@@ -131,6 +132,13 @@ function ba.socket.fh2n(size, n) end
 ---@param start? integer default 1
 ---@return number
 function ba.socket.fn2h(size, s, start) end
+
+---The connection of an HTTP client (require "httpc", or a table with one in its field raw), once an answer has come: a WebSocket
+---after a 101 to a ws:// or wss:// URL, else as it is. The client is of no use afterwards.
+---@param client table
+---@return ba.socket? sock in blocking mode
+---@return string|ba.socket.error|nil data what a server behind a SOCKS proxy has already said; or the error
+function ba.socket.http2sock(client) end
 
 ---Sockets connected or connecting, twice.
 ---@return integer total

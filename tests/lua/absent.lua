@@ -13,14 +13,14 @@ check.job("functions", function()
 end)
 
 check.job("modules", function()
-  for _, name in ipairs {"httpc", "http", "httpm", "luasql.sqlite"} do
+  for _, name in ipairs {"xmlrpc", "luasql.sqlite"} do
     raises("module " .. name .. " is not part of cosockd", require, name)
     raises("module " .. name .. " is not part of cosockd", require, name)
   end
   raises("module 'nonsense' not found", require, "nonsense")
-  package.preload.httpc = function() return "somebody's own" end
-  eq(require "httpc", "somebody's own")
-  package.preload.httpc, package.loaded.httpc = nil, nil
+  package.preload.xmlrpc = function() return "somebody's own" end
+  eq(require "xmlrpc", "somebody's own")
+  package.preload.xmlrpc, package.loaded.xmlrpc = nil, nil
 end)
 
 check.job("what scripts look for before they use it", function()
