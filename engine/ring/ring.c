@@ -26,8 +26,10 @@
 #include "ring/sys.h"
 
 #define SQ_ENTRIES 4096
-#define SET_SQ_ENTRIES 1024 /* there may be many rings */
 #define CQ_ENTRIES 16384
+/* Of a ring in a set. There may be many; what does not fit waits in the kernel. */
+#define SET_SQ_ENTRIES 512
+#define SET_CQ_ENTRIES 2048
 #define SCRATCH_BYTES (256 * 1024)
 #define SLOTS_CEILING 1048576u /* the kernel's own bound of a ring's table */
 #define PLAIN_RESERVE 64u /* descriptors for files, logs and names where sockets take them too */
@@ -76,7 +78,7 @@ static int open_uring(struct io_uring *u, bool in_set)
     struct io_uring_params p = {
         .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
                  IORING_SETUP_CQSIZE | (in_set ? IORING_SETUP_TASKRUN_FLAG : 0),
-        .cq_entries = CQ_ENTRIES,
+        .cq_entries = in_set ? SET_CQ_ENTRIES : CQ_ENTRIES,
     };
     return io_uring_queue_init_params(in_set ? SET_SQ_ENTRIES : SQ_ENTRIES, u, &p);
 }
