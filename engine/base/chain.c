@@ -15,7 +15,7 @@
 #define SLICE_TOTAL_POW2_MAX 4096U
 #define SLICE_TOTAL_MAX 65536U
 
-_Static_assert(sizeof(struct cs_slice) == 32, "the size classes are chosen for a 32-byte header");
+_Static_assert(sizeof(struct cs_slice) == 40, "the size classes are chosen for a 40-byte header");
 
 struct cs_slice *cs_slice_create(size_t room)
 {
@@ -58,26 +58,26 @@ void cs_slice_release(struct cs_slice *s)
 /* Puts a slice at the end; its bytes are counted, empty ones are the caller's to fill at once. */
 static void chain_link(struct cs_chain *c, struct cs_slice *s)
 {
-    s->next = NULL;
-    if (c->tail != NULL) {
-        c->tail->next = s;
+    s->total = cs_chain_len(c) + s->len;
+    if (c->last != NULL) {
+        s->next = c->last->next;
+        c->last->next = s;
     } else {
-        c->head = s;
+        s->next = s;
     }
-    c->tail = s;
-    c->len += s->len;
+    c->last = s;
 }
 
 /* Takes the first slice out of the chain. */
 static struct cs_slice *chain_unlink(struct cs_chain *c)
 {
-    struct cs_slice *s = c->head;
+    struct cs_slice *s = c->last->next;
 
-    c->head = s->next;
-    if (c->head == NULL) {
-        c->tail = NULL;
+    c->last->total -= s->len;
+    c->last->next = s->next;
+    if (c->last == s) {
+        c->last = NULL;
     }
-    c->len -= s->len;
     s->next = NULL;
     return s;
 }
@@ -143,14 +143,14 @@ static int slices_reserve(struct cs_slice **list, size_t len)
 /* A lent slice has none. */
 static size_t chain_tail_room(const struct cs_chain *c)
 {
-    return c->tail != NULL ? c->tail->room : 0;
+    return c->last != NULL ? c->last->room : 0;
 }
 
 /* Copies to the end of the chain: into the tail's room, then into slices taken from `spare`. */
 static void chain_fill(struct cs_chain *c, struct cs_slice **spare, const uint8_t *data, size_t len)
 {
     while (len > 0) {
-        struct cs_slice *s = c->tail;
+        struct cs_slice *s = c->last;
         uint32_t part;
 
         if (chain_tail_room(c) == 0) {
@@ -163,7 +163,7 @@ static void chain_fill(struct cs_chain *c, struct cs_slice **spare, const uint8_
         memcpy(s->data + s->len, data, part);
         s->len += part;
         s->room -= part;
-        c->len += part;
+        s->total += part;
         data += part;
         len -= part;
     }
@@ -185,11 +185,11 @@ int cs_chain_append(struct cs_chain *c, const void *data, size_t len)
 int cs_chain_move(struct cs_chain *to, struct cs_chain *from, size_t n)
 {
     CS_ASSERT(to != from);
-    if (n >= from->len) {
+    if (n >= cs_chain_len(from)) {
         cs_chain_move_all(to, from);
         return 0;
     }
-    while (n > 0 && n >= from->head->len) {
+    while (n > 0 && n >= cs_chain_first(from)->len) {
         struct cs_slice *s = chain_unlink(from);
 
         n -= s->len;
@@ -198,7 +198,7 @@ int cs_chain_move(struct cs_chain *to, struct cs_chain *from, size_t n)
     if (n == 0) {
         return 0;
     }
-    if (cs_chain_append(to, from->head->data, n) != 0) {
+    if (cs_chain_append(to, cs_chain_first(from)->data, n) != 0) {
         return -ENOMEM;
     }
     cs_chain_drop(from, n);
@@ -208,29 +208,30 @@ int cs_chain_move(struct cs_chain *to, struct cs_chain *from, size_t n)
 void cs_chain_move_all(struct cs_chain *to, struct cs_chain *from)
 {
     CS_ASSERT(to != from);
-    if (from->head == NULL) {
+    if (from->last == NULL) {
         return;
     }
-    if (to->tail != NULL) {
-        to->tail->next = from->head;
-    } else {
-        to->head = from->head;
+    if (to->last != NULL) {
+        struct cs_slice *first = to->last->next;
+
+        from->last->total += to->last->total;
+        to->last->next = from->last->next;
+        from->last->next = first;
     }
-    to->tail = from->tail;
-    to->len += from->len;
+    to->last = from->last;
     cs_chain_init(from);
 }
 
 void cs_chain_drop(struct cs_chain *c, size_t n)
 {
-    n = CS_MIN(n, c->len);
+    n = CS_MIN(n, cs_chain_len(c));
     while (n > 0) {
-        struct cs_slice *s = c->head;
+        struct cs_slice *s = cs_chain_first(c);
 
         if (n < s->len) {
             s->data += n;
             s->len -= (uint32_t)n;
-            c->len -= n;
+            c->last->total -= n;
             return;
         }
         n -= s->len;
@@ -240,31 +241,31 @@ void cs_chain_drop(struct cs_chain *c, size_t n)
 
 void cs_chain_clear(struct cs_chain *c)
 {
-    cs_chain_drop(c, c->len);
-    CS_ASSERT(c->head == NULL);
-    CS_ASSERT(c->tail == NULL);
+    cs_chain_drop(c, cs_chain_len(c));
+    CS_ASSERT(c->last == NULL);
 }
 
 size_t cs_chain_peek(const struct cs_chain *c, void *to, size_t n)
 {
     uint8_t *out = to;
-    size_t left = CS_MIN(n, c->len);
+    size_t peeked = CS_MIN(n, cs_chain_len(c)), left = peeked;
 
-    for (const struct cs_slice *s = c->head; left > 0; s = s->next) {
+    for (const struct cs_slice *s = cs_chain_first(c); left > 0; s = s->next) {
         size_t part = CS_MIN(left, s->len);
 
         memcpy(out, s->data, part);
         out += part;
         left -= part;
     }
-    return CS_MIN(n, c->len);
+    return peeked;
 }
 
 unsigned cs_chain_iov(const struct cs_chain *c, struct iovec *iov, unsigned max)
 {
     unsigned count = 0;
 
-    for (const struct cs_slice *s = c->head; s != NULL && count < max; s = s->next) {
+    for (const struct cs_slice *s = cs_chain_first(c); s != NULL && count < max;
+         s = cs_chain_next(c, s)) {
         iov[count].iov_base = s->data;
         iov[count].iov_len = s->len;
         count++;
@@ -277,7 +278,8 @@ static size_t chain_lent_run(const struct cs_chain *c)
 {
     size_t len = 0;
 
-    for (const struct cs_slice *s = c->head; s != NULL && cs_slice_is_lent(s); s = s->next) {
+    for (const struct cs_slice *s = cs_chain_first(c); s != NULL && cs_slice_is_lent(s);
+         s = cs_chain_next(c, s)) {
         len += s->len;
     }
     return len;
@@ -309,7 +311,7 @@ int cs_chain_own(struct cs_chain *c)
     int err = 0;
 
     cs_chain_init(&done);
-    while (c->head != NULL && err == 0) {
+    while (c->last != NULL && err == 0) {
         size_t run = chain_lent_run(c);
 
         if (run == 0) {

@@ -2,7 +2,9 @@
  * chain - a queue of byte slices: what a stream has read and not yet consumed, or has been given
  * and not yet sent.
  *
- *   head ─▶ slice ─▶ slice ─▶ slice ◀─ tail        len = sum of the slices' len
+ *   last ─▶ slice ─▶ first slice ─▶ slice ─▶ back to the last        its total = sum of all len
+ *
+ * A chain is one pointer, because there are two in every connection and most are empty.
  *
  * A slice is either owned (memory follows the header, freed when released) or lent (it points into
  * a receive buffer of the ring; releasing it gives the buffer back). Moving a slice from one chain
@@ -16,7 +18,8 @@
 struct iovec;
 
 struct cs_slice {
-    struct cs_slice *next;
+    struct cs_slice *next;               /* of the last one: the first */
+    size_t total;                        /* bytes of the chain; of its last slice only */
     uint8_t *data;                       /* first byte that is not yet consumed */
     uint32_t len;                        /* bytes from data on */
     uint32_t room;                       /* bytes free behind data + len; 0 for a lent slice */
@@ -24,14 +27,29 @@ struct cs_slice {
 };
 
 struct cs_chain {
-    struct cs_slice *head, *tail;
-    size_t len;
+    struct cs_slice *last; /* NULL: empty */
 };
 
 static inline void cs_chain_init(struct cs_chain *c)
 {
-    c->head = c->tail = NULL;
-    c->len = 0;
+    c->last = NULL;
+}
+
+/* Bytes in it. */
+static inline size_t cs_chain_len(const struct cs_chain *c)
+{
+    return c->last ? c->last->total : 0;
+}
+
+/* For walks: the first slice, or NULL; the one after s, or NULL. */
+static inline struct cs_slice *cs_chain_first(const struct cs_chain *c)
+{
+    return c->last ? c->last->next : NULL;
+}
+
+static inline struct cs_slice *cs_chain_next(const struct cs_chain *c, const struct cs_slice *s)
+{
+    return s != c->last ? s->next : NULL;
 }
 
 /* True while the slice stands in a receive buffer of the ring. */
@@ -54,7 +72,7 @@ void cs_chain_push(struct cs_chain *c, struct cs_slice *s);
  * appended. */
 CS_MUST_CHECK int cs_chain_append(struct cs_chain *c, const void *data, size_t len);
 
-/* Moves the first n bytes (at most from->len) of `from` to the end of `to`. Whole slices move
+/* Moves the first n bytes (at most all) of `from` to the end of `to`. Whole slices move
  * without a copy; the one that is cut is copied in part. 0, or -ENOMEM with `from` and `to` still
  * valid and together complete (whole slices moved, the cut part not). */
 CS_MUST_CHECK int cs_chain_move(struct cs_chain *to, struct cs_chain *from, size_t n);
@@ -62,7 +80,7 @@ CS_MUST_CHECK int cs_chain_move(struct cs_chain *to, struct cs_chain *from, size
 /* Moves everything; never fails. */
 void cs_chain_move_all(struct cs_chain *to, struct cs_chain *from);
 
-/* Drops the first n bytes (at most len). */
+/* Drops the first n bytes (at most all). */
 void cs_chain_drop(struct cs_chain *c, size_t n);
 
 /* Drops everything. */

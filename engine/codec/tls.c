@@ -426,14 +426,15 @@ int cs_tls_handshake(struct cs_tls *t, struct cs_chain *in, struct cs_chain *out
     int step;
     enter(t, out);
     do {
-        const uint8_t *from = in->head ? in->head->data : NULL;
+        const struct cs_slice *first = cs_chain_first(in);
+        const uint8_t *from = first ? first->data : NULL;
         io.next = from;
-        io.end = from ? from + in->head->len : NULL;
+        io.end = from ? from + first->len : NULL;
         step = handshake_step(t);
         if (from) {
             cs_chain_drop(in, (size_t)(io.next - from));
         }
-    } while (step == CS_TLS_MORE && in->len > 0);
+    } while (step == CS_TLS_MORE && cs_chain_len(in) > 0);
     return step;
 }
 
@@ -531,11 +532,11 @@ int cs_tls_read(struct cs_tls *t, struct cs_chain *in, struct cs_chain *plain, s
 {
     int err = 0;
     enter(t, out);
-    while (err == 0 && in->len > 0 && plain->len < max) {
+    while (err == 0 && cs_chain_len(in) > 0 && cs_chain_len(plain) < max) {
         struct cs_chain one = {0};
-        struct cs_slice *slice = in->head;
+        struct cs_slice *slice = cs_chain_first(in);
         err = cs_chain_move(&one, in, slice->len);
-        CS_ASSERT(err == 0 && one.head == slice && one.tail == slice); /* whole slices just move */
+        CS_ASSERT(err == 0 && one.last == slice && cs_chain_first(&one) == slice); /* just moved */
         err = read_slice(t, slice, plain);
     }
     if (err == CS_EOF) {
@@ -566,9 +567,9 @@ int cs_tls_write(struct cs_tls *t, struct cs_chain *data, size_t record_max, str
 {
     int err = t->ended ? CS_ECLOSED : 0;
     enter(t, out);
-    while (err == 0 && data->len > 0) {
-        const struct cs_slice *s = data->head;
-        if (s->len < ALONE && s->next) {
+    while (err == 0 && cs_chain_len(data) > 0) {
+        const struct cs_slice *s = cs_chain_first(data);
+        if (s->len < ALONE && s != data->last) {
             err = write_gathered(t, data, record_max);
         } else {
             size_t n = CS_MIN(s->len, record_max);

@@ -114,7 +114,7 @@ static void broken(struct cs_conn *c, int err)
 
 static void room_again(struct cs_conn *c)
 {
-    if (c->full && c->out.len < c->net->config.out_low) {
+    if (c->full && cs_chain_len(&c->out) < c->net->config.out_low) {
         c->full = false;
         if (c->state == OPEN && c->stream.user_ops) {
             c->stream.user_ops->on_room(c->stream.user, &c->stream);
@@ -140,7 +140,7 @@ static bool hungry(const struct cs_conn *c)
         return false;
     }
     if (c->state == OPEN) {
-        return c->want && c->stream.in.len < c->net->config.in_high;
+        return c->want && cs_chain_len(&c->stream.in) < c->net->config.in_high;
     }
     return (c->state == FLUSHING || c->state == DRAINING) && c->discarded < DISCARD_MAX;
 }
@@ -229,7 +229,7 @@ static void input(struct cs_conn *c, struct cs_slice *slice)
     if (c->stream.user_ops) {
         c->stream.user_ops->on_input(c->stream.user, &c->stream);
     }
-    if (c->state == OPEN && c->stream.in.len >= c->net->config.in_high) {
+    if (c->state == OPEN && cs_chain_len(&c->stream.in) >= c->net->config.in_high) {
         cs_conn_read_off(c);
     }
 }
@@ -287,7 +287,7 @@ static void readable(struct cs_op *op, const struct cs_event *ev)
 static void conn_consumed(struct cs_stream *s)
 {
     struct cs_conn *c = of(s);
-    if (s->in.len < c->net->config.in_low) {
+    if (cs_chain_len(&s->in) < c->net->config.in_low) {
         cs_conn_read_on(c);
     }
 }
@@ -356,7 +356,7 @@ void cs_conn_mark_dirty(struct cs_conn *c)
 /* A slice of the ring's may stay in the output only while the ring can spare it. */
 static bool is_scarce(const struct cs_chain *data)
 {
-    for (struct cs_slice *s = data->head; s; s = s->next) {
+    for (struct cs_slice *s = cs_chain_first(data); s; s = cs_chain_next(data, s)) {
         if (cs_slice_is_lent(s) && !cs_ring_may_keep(s)) {
             return true;
         }
@@ -381,7 +381,7 @@ static ssize_t push(struct cs_conn *c, const void *data, size_t len)
             return taken;
         }
         cs_conn_count_sent(c, (size_t)taken);
-        ssize_t before = CS_MIN(taken, (ssize_t)c->out.len);
+        ssize_t before = CS_MIN(taken, (ssize_t)cs_chain_len(&c->out));
         cs_chain_drop(&c->out, (size_t)before);
         if (last) {
             return taken - before;
@@ -401,8 +401,8 @@ static void give_back(struct cs_conn *c)
  * a send in flight has been given are free to fill. */
 static void join_small(struct cs_chain *out, struct cs_chain *data)
 {
-    const struct cs_slice *first = data->head;
-    if (first && first == data->tail && out->tail && first->len <= out->tail->room &&
+    const struct cs_slice *first = cs_chain_first(data);
+    if (first && first == data->last && out->last && first->len <= out->last->room &&
         cs_chain_append(out, first->data, first->len) == 0) {
         cs_chain_clear(data);
     }
@@ -435,7 +435,7 @@ static int conn_write(struct cs_stream *s, struct cs_chain *data)
     if (scarce && !c->send.armed) {
         give_back(c);
     }
-    c->full = c->full || c->out.len >= c->net->config.out_high;
+    c->full = c->full || cs_chain_len(&c->out) >= c->net->config.out_high;
     cs_conn_mark_dirty(c);
     return 0;
 }
@@ -461,14 +461,14 @@ static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
         return taken;
     }
     cs_conn_mark_dirty(c);
-    if (c->offered && c->out.len + len <= OFFER_MIN) {
+    if (c->offered && cs_chain_len(&c->out) + len <= OFFER_MIN) {
         taken = cs_chain_append(&c->out, data, len);
         return taken < 0 ? taken : (ssize_t)len;
     }
     keep_little_unsent(c);
     c->offered = false;
     taken = push(c, data, len);
-    c->offered = taken == (ssize_t)len && c->out.len == 0;
+    c->offered = taken == (ssize_t)len && cs_chain_len(&c->out) == 0;
     return taken;
 }
 
@@ -476,13 +476,13 @@ static size_t conn_room(const struct cs_stream *s)
 {
     const struct cs_conn *c = of(s);
     size_t high = c->net->config.out_high;
-    return c->state == OPEN && c->out.len < high ? high - c->out.len : 0;
+    return c->state == OPEN && cs_chain_len(&c->out) < high ? high - cs_chain_len(&c->out) : 0;
 }
 
 static size_t conn_queued(const struct cs_stream *s)
 {
     const struct cs_conn *c = of(s);
-    return c->state == CONNECTING || c->offered ? 0 : c->out.len;
+    return c->state == CONNECTING || c->offered ? 0 : cs_chain_len(&c->out);
 }
 
 static void end_write_side(struct cs_conn *c)
@@ -561,7 +561,7 @@ static void writable_now(struct cs_op *op, const struct cs_event *ev)
     if (c->state < DRAINING) {
         cs_conn_mark_dirty(c);
     }
-    if (c->state == OPEN && c->wants_room && c->out.len == 0 && ev->res > 0) {
+    if (c->state == OPEN && c->wants_room && cs_chain_len(&c->out) == 0 && ev->res > 0) {
         c->wants_room = false;
         if (c->stream.user_ops) {
             c->stream.user_ops->on_room(c->stream.user, &c->stream);
@@ -592,7 +592,7 @@ static void write_some(struct cs_conn *c)
         return;
     }
     room_again(c); /* offer may have made some */
-    if (c->out.len == 0) {
+    if (cs_chain_len(&c->out) == 0) {
         flushed(c);
         if (c->wants_room && c->state == OPEN && !c->stream.err) {
             wait_writable(c);
@@ -687,7 +687,7 @@ static void close_open(struct cs_conn *c, enum cs_close_how how)
     if (c->send.done == writable_now) {
         cs_ring_cancel(c->net->ring, &c->send); /* only a wait for room */
     }
-    if (c->out.len == 0 && !c->send.armed && c->stream.eof) {
+    if (cs_chain_len(&c->out) == 0 && !c->send.armed && c->stream.eof) {
         stop(c);
     } else if (deadline_set(c, c->net->config.flush_ms) < 0) {
         stop(c);
@@ -745,7 +745,7 @@ static void return_lent(struct cs_net *n)
     while (n->lent_count > 0) {
         struct cs_conn *c = n->lent[--n->lent_count];
         c->lent = false;
-        if (c->stream.in.len > 0 && cs_chain_own(&c->stream.in) < 0) {
+        if (cs_chain_len(&c->stream.in) > 0 && cs_chain_own(&c->stream.in) < 0) {
             broken(c, -ENOMEM);
             cs_chain_clear(&c->stream.in);
         }

@@ -183,7 +183,7 @@ static void pump(struct cs_relay *r, enum cs_relay_side who)
 {
     struct side *from = &r->side[who], *to = &r->side[!who];
     struct cs_chain data = {0};
-    size_t n = from->stream->in.len;
+    size_t n = cs_chain_len(&from->stream->in);
     if (n == 0 || r->ending) {
         return;
     }
@@ -261,7 +261,7 @@ static void on_input(void *user, struct cs_stream *s)
 {
     struct cs_relay *r = user;
     enum cs_relay_side who = side_of(r, s);
-    size_t n = s->in.len;
+    size_t n = cs_chain_len(&s->in);
     if (n > 0) {
         pump(r, who);
         choose_splice(r, who, n);

@@ -144,7 +144,7 @@ static ssize_t empty(struct cs_splice *s)
         s->held -= (uint32_t)n;
         cs_chain_push(&rest, slice);
     }
-    int err = rest.len > 0 ? cs_stream_write(cs_conn_stream(s->to), &rest) : 0;
+    int err = cs_chain_len(&rest) > 0 ? cs_stream_write(cs_conn_stream(s->to), &rest) : 0;
     return err < 0 ? err : total;
 }
 

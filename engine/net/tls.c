@@ -68,12 +68,12 @@ static void due(struct tls *t)
 /* Sends what the session has to say. */
 static int send_out(struct tls *t, struct cs_chain *out)
 {
-    return out->len > 0 ? cs_stream_write(t->lower, out) : 0;
+    return cs_chain_len(out) > 0 ? cs_stream_write(t->lower, out) : 0;
 }
 
 static bool hungry(const struct tls *t)
 {
-    return t->want && !t->closing && !t->s.eof && t->s.in.len < t->net->config.in_high;
+    return t->want && !t->closing && !t->s.eof && cs_chain_len(&t->s.in) < t->net->config.in_high;
 }
 
 /* The end of input, clean (0) or not; told once, and a second time when it breaks after that. */
@@ -211,7 +211,7 @@ static void ask(struct tls *t)
 /* What has not been taken yet must outlive the turn. */
 static int keep_raw(struct tls *t)
 {
-    return t->hs->raw.len > 0 ? cs_chain_own(&t->hs->raw) : 0;
+    return cs_chain_len(&t->hs->raw) > 0 ? cs_chain_own(&t->hs->raw) : 0;
 }
 
 static void shake(struct tls *t)
@@ -221,7 +221,7 @@ static void shake(struct tls *t)
     if (hs->choosing) {
         return; /* the peer's next bytes wait below */
     }
-    int err = cs_stream_consume(t->lower, t->lower->in.len, &hs->raw);
+    int err = cs_stream_consume(t->lower, cs_chain_len(&t->lower->in), &hs->raw);
     int step = err < 0 ? err : cs_tls_handshake(&t->session, &hs->raw, &out);
     err = send_out(t, &out);
     if (step >= 0 && err < 0) {
@@ -274,19 +274,19 @@ void cs_tls_stream_choose(struct cs_stream *s, enum cs_tls_answer answer,
 /* Decrypts raw (empty afterwards) and tells the user. */
 static void take_input(struct tls *t, struct cs_chain *raw)
 {
-    size_t before = t->s.in.len;
+    size_t before = cs_chain_len(&t->s.in);
     struct cs_chain out = {0};
-    int err = raw->len > 0 ? cs_tls_read(&t->session, raw, &t->s.in, SIZE_MAX, &out) : 0;
+    int err = cs_chain_len(raw) > 0 ? cs_tls_read(&t->session, raw, &t->s.in, SIZE_MAX, &out) : 0;
     cs_chain_clear(raw);
     int sent = send_out(t, &out);
-    if (t->s.in.len > before && t->s.user_ops) {
+    if (cs_chain_len(&t->s.in) > before && t->s.user_ops) {
         t->s.user_ops->on_input(t->s.user, &t->s);
     }
     if (t->closing) {
         return;
     }
     err = err == 0 ? t->failed : err;
-    if (t->s.in.len > 0 && cs_chain_own(&t->s.in) < 0) { /* the ring's buffers go back */
+    if (cs_chain_len(&t->s.in) > 0 && cs_chain_own(&t->s.in) < 0) { /* the ring's buffers go back */
         cs_chain_clear(&t->s.in);
         err = -ENOMEM;
     }
@@ -294,7 +294,7 @@ static void take_input(struct tls *t, struct cs_chain *raw)
         tell_end(t, 0);
     } else if (err < 0 || sent < 0) {
         tell_end(t, err < 0 ? err : sent);
-    } else if (t->lower->eof && t->lower->in.len == 0) {
+    } else if (t->lower->eof && cs_chain_len(&t->lower->in) == 0) {
         tell_end(t, t->lower->err ? t->lower->err : CS_ETLSCUT);
     }
 }
@@ -305,7 +305,7 @@ static void take_from_below(struct tls *t)
     if (!hungry(t) && !t->failed) {
         return;
     }
-    int err = cs_stream_consume(t->lower, t->lower->in.len, &raw);
+    int err = cs_stream_consume(t->lower, cs_chain_len(&t->lower->in), &raw);
     CS_ASSERT(err == 0); /* all of it: nothing is cut */
     take_input(t, &raw);
 }
@@ -378,7 +378,7 @@ static size_t tls_room(const struct cs_stream *s)
         return 0;
     }
     if (t->hs) {
-        return t->hs->held.len < high ? high - t->hs->held.len : 0;
+        return cs_chain_len(&t->hs->held) < high ? high - cs_chain_len(&t->hs->held) : 0;
     }
     return cs_stream_room(t->lower);
 }
@@ -386,7 +386,7 @@ static size_t tls_room(const struct cs_stream *s)
 static size_t tls_queued(const struct cs_stream *s)
 {
     const struct tls *t = of(s);
-    return (t->hs ? t->hs->held.len : 0) + cs_stream_queued(t->lower);
+    return (t->hs ? cs_chain_len(&t->hs->held) : 0) + cs_stream_queued(t->lower);
 }
 
 static size_t record_size(struct tls *t, size_t len)
@@ -429,7 +429,7 @@ static int tls_write(struct cs_stream *s, struct cs_chain *data)
     if (t->hs) {
         err = hold(t, data);
     } else {
-        err = cs_tls_write(&t->session, data, record_size(t, data->len), &out);
+        err = cs_tls_write(&t->session, data, record_size(t, cs_chain_len(data)), &out);
         err = err < 0 ? err : send_out(t, &out);
         cs_chain_clear(&out);
     }
@@ -444,7 +444,7 @@ static int tls_write(struct cs_stream *s, struct cs_chain *data)
 static void tls_consumed(struct cs_stream *s)
 {
     struct tls *t = of(s);
-    if (!t->hs && hungry(t) && (t->lower->in.len > 0 || t->lower->eof)) {
+    if (!t->hs && hungry(t) && (cs_chain_len(&t->lower->in) > 0 || t->lower->eof)) {
         due(t);
     }
 }
@@ -464,7 +464,7 @@ static void tls_resume(struct cs_stream *s)
     t->want = true;
     if (!t->hs && !s->err) {
         cs_stream_resume(t->lower);
-        if (hungry(t) && (t->lower->in.len > 0 || t->lower->eof)) {
+        if (hungry(t) && (cs_chain_len(&t->lower->in) > 0 || t->lower->eof)) {
             due(t);
         }
     }
@@ -523,7 +523,7 @@ static void tls_close(struct cs_stream *s, enum cs_close_how how, int why)
     }
     t->closing = true;
     cs_chain_clear(&s->in);
-    if (t->hs && how == CS_CLOSE_GRACEFUL && t->hs->held.len > 0) {
+    if (t->hs && how == CS_CLOSE_GRACEFUL && cs_chain_len(&t->hs->held) > 0) {
         t->lingering = true;
         cs_stream_resume(t->lower);
         return;

@@ -38,7 +38,8 @@ static int feed_new(struct peek *p, const struct cs_chain *in)
     size_t skip = p->fed;
     int result = 0;
 
-    for (const struct cs_slice *s = in->head; s && result == 0; s = s->next) {
+    for (const struct cs_slice *s = cs_chain_first(in); s && result == 0;
+         s = cs_chain_next(in, s)) {
         size_t from = CS_MIN(skip, (size_t)s->len);
 
         skip -= from;
@@ -108,7 +109,7 @@ static int what_is_missing(const struct cs_sock *s)
     if (s->stream->eof) {
         return CS_EOF;
     }
-    return s->stream->in.len >= s->vm->net->config.in_high ? -EMSGSIZE : 0;
+    return cs_chain_len(&s->stream->in) >= s->vm->net->config.in_high ? -EMSGSIZE : 0;
 }
 
 /* Stack: socket, the peek. */

@@ -203,14 +203,14 @@ static int feed(struct reader *r, size_t max, struct cs_http_part *part)
     int got;
 
     do {
-        const struct cs_slice *s = in->head;
+        const struct cs_slice *s = cs_chain_first(in);
 
         got = s ? cs_http_next(&r->http, s->data, CS_MIN((size_t)s->len, max), part)
                 : cs_http_next(&r->http, NULL, 0, part);
         if (got != CS_HTTP_DATA) {
             consume(r, part->used);
         }
-    } while (got == CS_HTTP_MORE && in->len > 0);
+    } while (got == CS_HTTP_MORE && cs_chain_len(in) > 0);
     return got;
 }
 
@@ -336,7 +336,7 @@ static int wait_on(lua_State *L, int status, lua_KContext ctx)
     if (n > 0) {
         return n;
     }
-    if (r->sock->stream->in.len == 0 && r->http.text_len == 0) {
+    if (cs_chain_len(&r->sock->stream->in) == 0 && r->http.text_len == 0) {
         return wait_more(L, r, "wait", status, wait_on, ctx);
     }
     lua_pushboolean(L, true);
@@ -366,7 +366,7 @@ static void CS_RAISES push_piece(lua_State *L, struct reader *r, struct cs_http_
     const struct cs_chain *in = &r->sock->stream->in;
 
     lose(r, -ENOMEM); /* unless the string can be made */
-    if (part->len >= PIECE_JOIN || part->used == in->len || part->len == max) {
+    if (part->len >= PIECE_JOIN || part->used == cs_chain_len(in) || part->len == max) {
         lua_pushlstring(L, (const char *)part->data, part->len);
         consume(r, part->used);
         r->state = BODY;
@@ -381,7 +381,7 @@ static void CS_RAISES push_piece(lua_State *L, struct reader *r, struct cs_http_
         luaL_addlstring(&b, (const char *)part->data, part->len);
         len += part->len;
         consume(r, part->used);
-        got = len < max && in->len > 0 ? feed(r, max - len, part) : CS_HTTP_MORE;
+        got = len < max && cs_chain_len(in) > 0 ? feed(r, max - len, part) : CS_HTTP_MORE;
     }
     luaL_pushresult(&b);
     r->state = got == CS_HTTP_END ? ENDED : BODY;

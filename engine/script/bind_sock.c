@@ -39,8 +39,8 @@ static void wait_on(struct cs_sock *s, struct cs_task *t, enum cs_wait what)
  * memory error loses nothing. */
 static void CS_RAISES push_input(lua_State *L, struct cs_stream *stream)
 {
-    const struct cs_slice *head = stream->in.head;
-    size_t n = stream->in.len;
+    const struct cs_slice *head = cs_chain_first(&stream->in);
+    size_t n = cs_chain_len(&stream->in);
     if (n == head->len || head->len >= READ_MAX) {
         n = head->len;
         lua_pushlstring(L, (const char *)head->data, n);
@@ -67,7 +67,7 @@ static int CS_RAISES try_read(lua_State *L, struct cs_sock *s)
     if (!s->stream) {
         return 0;
     }
-    if (s->stream->in.len > 0) {
+    if (cs_chain_len(&s->stream->in) > 0) {
         push_input(L, s->stream);
         return 1;
     }
@@ -435,7 +435,7 @@ static int CS_RAISES disable_self(lua_State *L, struct cs_sock *s)
     if (s->latched) {
         return take_latched(L, s);
     }
-    if (s->stream && s->stream->eof && s->stream->in.len == 0) {
+    if (s->stream && s->stream->eof && cs_chain_len(&s->stream->in) == 0) {
         int err = s->stream->err ? s->stream->err : CS_EOF;
         return cs_push_error_as(L, cs_sock_read_error(err), err);
     }
@@ -506,7 +506,7 @@ static int sock_enable(lua_State *L)
         s->disabled = CS_SOCK_ENABLED;
         if (s->state == CS_SOCK_DATAGRAM) {
             cs_sock_wake(s, 0); /* it looks for itself */
-        } else if (s->stream && (s->stream->in.len > 0 || s->stream->eof)) {
+        } else if (s->stream && (cs_chain_len(&s->stream->in) > 0 || s->stream->eof)) {
             cs_sock_wake(s, 0);
         }
     } else if (s->owner && s->waiter == s->owner && s->waiter->waiting == CS_WAIT_DISABLE) {
@@ -595,7 +595,7 @@ static const char *state_name(const struct cs_sock *s)
 static int sock_state(lua_State *L)
 {
     struct cs_sock *s = cs_sock_check(L, 1);
-    bool ended = s->stream && s->stream->eof && s->stream->in.len == 0;
+    bool ended = s->stream && s->stream->eof && cs_chain_len(&s->stream->in) == 0;
     lua_pushstring(L, state_name(s));
     lua_pushboolean(L, (s->state == CS_SOCK_OPEN && !ended) || s->state == CS_SOCK_LISTENING ||
                            (s->state == CS_SOCK_DATAGRAM && !cs_udp_lost(s->udp)));

@@ -28,7 +28,7 @@ static struct cs_writer *first_writer(struct cs_sock *s)
 static void free_message(struct cs_sock *s, struct cs_writer *w)
 {
     cs_list_remove(&w->node);
-    s->held -= w->data.len;
+    s->held -= cs_chain_len(&w->data);
     cs_chain_clear(&w->data);
     cs_free(w);
 }
@@ -38,7 +38,7 @@ static void pass_message(struct cs_sock *s, struct cs_writer *w)
 {
     struct cs_chain data;
     cs_chain_init(&data);
-    s->held -= w->data.len;
+    s->held -= cs_chain_len(&w->data);
     cs_chain_move_all(&data, &w->data);
     free_message(s, w);
     int err = cs_stream_write(s->stream, &data);
@@ -109,7 +109,7 @@ static void on_input(void *user, struct cs_stream *stream)
     struct cs_sock *s = user;
     if (s->waiter && s->waiter->waiting == CS_WAIT_READ && s->disabled == CS_SOCK_ENABLED) {
         cs_sock_wake(s, 0);
-    } else if (stream->in.len >= s->vm->net->config.in_high) {
+    } else if (cs_chain_len(&stream->in) >= s->vm->net->config.in_high) {
         cs_conn_watch(cs_conn_of(cs_stream_bottom(stream))); /* it will not read a reset now */
     }
 }
@@ -131,7 +131,7 @@ static void on_eof(void *user, struct cs_stream *stream, int err)
     if (!s->waiter) {
         return;
     }
-    if (s->disabled != CS_SOCK_ENABLED && err == 0 && stream->in.len > 0) {
+    if (s->disabled != CS_SOCK_ENABLED && err == 0 && cs_chain_len(&stream->in) > 0) {
         return;
     }
     if (s->waiter->waiting == CS_WAIT_READ) {

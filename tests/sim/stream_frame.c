@@ -52,12 +52,12 @@ static void tell_eof(struct frame *f, int err)
 static bool complete(const struct frame *f, size_t *len)
 {
     uint8_t head[HEAD];
-    if (f->raw.len < HEAD) {
+    if (cs_chain_len(&f->raw) < HEAD) {
         return false;
     }
     cs_chain_peek(&f->raw, head, HEAD);
     *len = (size_t)head[0] << 8 | head[1];
-    return f->raw.len >= HEAD + *len;
+    return cs_chain_len(&f->raw) >= HEAD + *len;
 }
 
 /* Moves one frame from raw to the input. 1, 0 when none is complete, or -errno. */
@@ -70,7 +70,8 @@ static int decode_one(struct frame *f)
     cs_chain_drop(&f->raw, HEAD);
     if (len == 0) {
         f->ended = true;
-        SIM_CHECK(f->raw.len == 0 && f->lower->in.len == 0); /* nothing follows the last frame */
+        SIM_CHECK(cs_chain_len(&f->raw) == 0 &&
+                  cs_chain_len(&f->lower->in) == 0); /* nothing follows the last frame */
         return 0;
     }
     struct cs_slice *slice = cs_slice_create(len);
@@ -92,19 +93,20 @@ static int decode_one(struct frame *f)
 /* Takes what there is below and what fits. */
 static int pull(struct frame *f)
 {
-    size_t n = CS_MIN(f->lower->in.len, RAW_MAX - f->raw.len);
+    size_t n = CS_MIN(cs_chain_len(&f->lower->in), RAW_MAX - cs_chain_len(&f->raw));
     return n ? cs_stream_consume(f->lower, n, &f->raw) : 0;
 }
 
 static bool hungry(const struct frame *f)
 {
-    return f->want && !f->closing && !f->ended && !f->s.err && f->s.in.len < f->config.in_high;
+    return f->want && !f->closing && !f->ended && !f->s.err &&
+           cs_chain_len(&f->s.in) < f->config.in_high;
 }
 
 /* From the loop only. */
 static void decode(struct frame *f)
 {
-    size_t before = f->s.in.len;
+    size_t before = cs_chain_len(&f->s.in);
     int err = 0;
     do {
         err = hungry(f) ? pull(f) : 0;
@@ -114,10 +116,10 @@ static void decode(struct frame *f)
             break;
         }
     } while (err > 0);
-    if (err == 0 && f->raw.len) {
+    if (err == 0 && cs_chain_len(&f->raw)) {
         err = cs_chain_own(&f->raw); /* the ring wants its buffers back at the turn's end */
     }
-    if (f->s.in.len > before && !f->closing && f->s.user_ops) {
+    if (cs_chain_len(&f->s.in) > before && !f->closing && f->s.user_ops) {
         f->s.user_ops->on_input(f->s.user, &f->s);
     }
     if (err < 0 || f->ended) { /* after the input that came before */
@@ -143,12 +145,14 @@ static size_t frame_room(const struct cs_stream *s)
 {
     const struct frame *f = of(s);
     size_t room = cs_stream_room(f->lower);
-    return f->closing || f->shut || s->err || room <= f->out.len ? 0 : room - f->out.len;
+    return f->closing || f->shut || s->err || room <= cs_chain_len(&f->out)
+               ? 0
+               : room - cs_chain_len(&f->out);
 }
 
 static int flush(struct frame *f)
 {
-    return f->out.len ? cs_stream_write(f->lower, &f->out) : 0;
+    return cs_chain_len(&f->out) ? cs_stream_write(f->lower, &f->out) : 0;
 }
 
 static void room_again(struct frame *f)
@@ -165,7 +169,7 @@ static void room_again(struct frame *f)
 static void check_cut(struct frame *f)
 {
     size_t len;
-    if (f->lower->eof && !f->lower->err && f->lower->in.len == 0 && hungry(f) &&
+    if (f->lower->eof && !f->lower->err && cs_chain_len(&f->lower->in) == 0 && hungry(f) &&
         !complete(f, &len)) {
         tell_eof(f, -EPROTO);
     }
@@ -259,8 +263,8 @@ static int frame_write(struct cs_stream *s, struct cs_chain *data)
 {
     struct frame *f = of(s);
     int err = s->err ? s->err : f->closing || f->shut ? CS_ECLOSED : 0;
-    while (err == 0 && data->len > 0) {
-        err = encode_one(f, data, CS_MIN(data->len, f->config.frame_max));
+    while (err == 0 && cs_chain_len(data) > 0) {
+        err = encode_one(f, data, CS_MIN(cs_chain_len(data), f->config.frame_max));
     }
     cs_chain_clear(data);
     if (err == 0 && draw_late(f)) {
@@ -281,7 +285,8 @@ static void frame_consumed(struct cs_stream *s)
 {
     struct frame *f = of(s);
     /* Whether there is more to decode shows from the loop: no event from inside a call. */
-    if (hungry(f) && (f->lower->in.len > 0 || f->raw.len > 0 || f->lower->eof)) {
+    if (hungry(f) &&
+        (cs_chain_len(&f->lower->in) > 0 || cs_chain_len(&f->raw) > 0 || f->lower->eof)) {
         kick(f, 0);
     }
 }
@@ -298,7 +303,8 @@ static void frame_resume(struct cs_stream *s)
     struct frame *f = of(s);
     f->want = true;
     cs_stream_resume(f->lower);
-    if (hungry(f) && (f->lower->in.len > 0 || f->raw.len > 0 || f->lower->eof)) {
+    if (hungry(f) &&
+        (cs_chain_len(&f->lower->in) > 0 || cs_chain_len(&f->raw) > 0 || f->lower->eof)) {
         kick(f, 0);
     }
 }
@@ -333,7 +339,7 @@ static void frame_close(struct cs_stream *s, enum cs_close_how how, int why)
 static size_t frame_queued(const struct cs_stream *s)
 {
     const struct frame *f = of(s);
-    return f->out.len + cs_stream_queued(f->lower);
+    return cs_chain_len(&f->out) + cs_stream_queued(f->lower);
 }
 
 static struct cs_stream *frame_lower(const struct cs_stream *s)

@@ -77,7 +77,7 @@ static void call_write(struct user *u)
         return;
     }
     int err = cs_stream_write(u->stream, &data);
-    SIM_CHECK(data.len == 0 && !data.head);
+    SIM_CHECK(cs_chain_len(&data) == 0 && !cs_chain_first(&data));
     if (faults && err == -ENOMEM && !u->stream->err) {
         return; /* nothing was taken, the stream goes on */
     }
@@ -93,14 +93,14 @@ static void call_write(struct user *u)
 static void call_consume(struct user *u)
 {
     struct cs_chain into;
-    size_t had = u->stream->in.len;
+    size_t had = cs_chain_len(&u->stream->in);
     size_t n = sim_chance(500) ? had : (size_t)sim_below(had + 1);
     bool keep = sim_chance(500);
     cs_chain_init(&into);
     int err = cs_stream_consume(u->stream, n, keep ? &into : NULL);
     SIM_CHECK(err == 0 || (faults && keep && err == -ENOMEM));
-    SIM_CHECK(u->stream->in.len + into.len == had - (keep ? 0 : n));
-    SIM_CHECK(err < 0 || u->stream->in.len == had - n);
+    SIM_CHECK(cs_chain_len(&u->stream->in) + cs_chain_len(&into) == had - (keep ? 0 : n));
+    SIM_CHECK(err < 0 || cs_chain_len(&u->stream->in) == had - n);
     cs_chain_clear(&into);
 }
 
@@ -239,7 +239,7 @@ static void on_input(void *user, struct cs_stream *s)
 {
     struct user *u = user;
     check_event(u, s);
-    SIM_CHECK(!u->closing && !u->eof && !u->broken && s->in.len > 0);
+    SIM_CHECK(!u->closing && !u->eof && !u->broken && cs_chain_len(&s->in) > 0);
     maybe_act(u);
 }
 

@@ -46,9 +46,9 @@ static void session_echo(struct session *s, size_t n)
     struct cs_chain data;
     cs_chain_init(&data);
     SIM_CHECK(cs_stream_consume(s->stream, n, &data) == 0);
-    SIM_CHECK(data.len == n);
+    SIM_CHECK(cs_chain_len(&data) == n);
     int err = cs_stream_write(s->stream, &data);
-    SIM_CHECK(data.len == 0);
+    SIM_CHECK(cs_chain_len(&data) == 0);
     SIM_CHECK(err == 0 || !s->stream->err || err == s->stream->err); /* it may know before on_eof */
     if (err < 0) {
         session_close(s, CS_CLOSE_ABORT, err);
@@ -57,7 +57,7 @@ static void session_echo(struct session *s, size_t n)
 
 static void session_go_on(struct session *s)
 {
-    size_t n = s->stream->in.len;
+    size_t n = cs_chain_len(&s->stream->in);
     if (s->closing || idle_server) {
         return;
     }
@@ -67,7 +67,7 @@ static void session_go_on(struct session *s)
     if (s->closing) {
         return;
     }
-    n = s->stream->in.len;
+    n = cs_chain_len(&s->stream->in);
     if (n == 0 && s->eof) {
         session_close(s, CS_CLOSE_GRACEFUL, 0);
         return;
@@ -90,7 +90,7 @@ static void session_lazy(struct cs_timer *t)
 static void on_input(void *user, struct cs_stream *stream)
 {
     struct session *s = user;
-    SIM_CHECK(stream == s->stream && !s->closing && !s->eof && stream->in.len > 0);
+    SIM_CHECK(stream == s->stream && !s->closing && !s->eof && cs_chain_len(&stream->in) > 0);
     if (sim_chance(s->lazy_pm)) {
         if (!cs_timer_active(&s->lazy)) {
             cs_timer_set(cs_loop_wheel(cell.loop), &s->lazy,
@@ -141,7 +141,7 @@ static void session_start(struct cs_conn *c)
     s->lazy_pm = sim_chance(500) ? 0 : (unsigned)sim_between(1, 900);
     cs_timer_init(&s->lazy, session_lazy);
     cs_stream_attach(s->stream, &session_user, s);
-    SIM_CHECK(s->stream->in.len == 0); /* a new stream is paused */
+    SIM_CHECK(cs_chain_len(&s->stream->in) == 0); /* a new stream is paused */
     SIM_CHECK(cs_conn_peername(c, &peer) < 0 || cs_addr_port(&peer) >= 40000);
     sessions_open++;
     only_session = s;
@@ -319,9 +319,11 @@ static void run_read_ahead(void)
     sim_flow_start(&clients[0], sim_peer_connect(&addr), SIM_FLOW_POLITE, 1, 300000, 1);
     for (unsigned i = 0; i < 2000; i++) {
         sim_cell_turn(&cell, 10);
-        SIM_CHECK(!only_session || only_session->stream->in.len <= config.in_high + 2 * buffers);
+        SIM_CHECK(!only_session ||
+                  cs_chain_len(&only_session->stream->in) <= config.in_high + 2 * buffers);
     }
-    SIM_CHECK(only_session && only_session->stream->in.len >= CS_MIN(config.in_high, 1000u));
+    SIM_CHECK(only_session &&
+              cs_chain_len(&only_session->stream->in) >= CS_MIN(config.in_high, 1000u));
     stopping = true;
     cs_net_close_all(&cell.net, true, CS_ESHUTDOWN);
     server_close();

@@ -47,12 +47,12 @@ static unsigned sessions_open;
 
 static void session_go_on(struct session *s)
 {
-    if (!s->send.armed && !s->broken && s->out.len) {
+    if (!s->send.armed && !s->broken && cs_chain_len(&s->out)) {
         struct iovec iov[CS_RING_IOV_MAX];
         unsigned n = cs_chain_iov(&s->out, iov, CS_RING_IOV_MAX);
         cs_ring_send(ring, &s->send, s->fd, iov, n);
     }
-    bool over = s->broken || (s->eof && s->out.len == 0);
+    bool over = s->broken || (s->eof && cs_chain_len(&s->out) == 0);
     if (over && s->recv.armed) {
         cs_ring_cancel(ring, &s->recv);
     }

@@ -80,7 +80,7 @@ static void test_given_back_by_a_chain(void **state)
     assert_int_equal(cs_chain_own(&c), 0);
     assert_int_equal(cs_bufring_free(f->b), COUNT);
     cs_chain_push(&c, cs_bufring_lend(f->b, 1, 100)); /* whole again */
-    assert_int_equal(c.len, 150);
+    assert_int_equal(cs_chain_len(&c), 150);
     cs_chain_clear(&c);
 }
 

@@ -414,7 +414,7 @@ static void test_shutdown(void **state)
     assert_int_equal(cs_ring_shutdown(f->ring, f->fd), 0);
     assert_int_equal(peer_sees(f, &byte, 1), 0);
     peer_sends(f, 3); /* the other half lives */
-    WAIT(f, f->w.data.len == 3);
+    WAIT(f, cs_chain_len(&f->w.data) == 3);
     assert_true(f->w.op.armed);
     assert_int_equal(cs_ring_shutdown(f->ring, f->fd), 0);
 }

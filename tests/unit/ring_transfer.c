@@ -11,15 +11,15 @@ static void recv_in(struct fixture *f, enum cs_ring_group group, unsigned count)
     char have[16];
     cs_ring_recv(f->ring, &f->w.op, f->fd, group);
     peer_sends(f, 16);
-    WAIT(f, f->w.data.len == 16);
+    WAIT(f, cs_chain_len(&f->w.data) == 16);
     assert_int_equal(cs_ring_buffers_free(f->ring, group), count - 1);
     assert_int_equal(cs_chain_peek(&f->w.data, have, sizeof(have)), 16);
     assert_memory_equal(have, "abcdefghijklmnop", 16);
-    assert_true(cs_slice_is_lent(f->w.data.head));
+    assert_true(cs_slice_is_lent(cs_chain_first(&f->w.data)));
     cs_chain_clear(&f->w.data);
     assert_int_equal(cs_ring_buffers_free(f->ring, group), count);
     peer_sends(f, size);
-    WAIT(f, f->w.data.len == size);
+    WAIT(f, cs_chain_len(&f->w.data) == size);
     cs_chain_clear(&f->w.data);
     close(f->peer);
     f->peer = -1;
@@ -47,7 +47,7 @@ static void test_recv_two_at_once(void **state)
     cs_ring_recv(f->ring, &f->v.op, fd, CS_RING_BULK);
     peer_sends(f, SMALL_SIZE);
     assert_int_equal(send(other[1], "bulk", 4, MSG_NOSIGNAL), 4);
-    WAIT(f, f->w.data.len == SMALL_SIZE && f->v.data.len == 4);
+    WAIT(f, cs_chain_len(&f->w.data) == SMALL_SIZE && cs_chain_len(&f->v.data) == 4);
     assert_int_equal(cs_ring_buffers_free(f->ring, CS_RING_SMALL), SMALL - 1);
     assert_int_equal(cs_ring_buffers_free(f->ring, CS_RING_BULK), BULK - 1);
     end_watch(f, &f->v);
@@ -75,15 +75,15 @@ static void test_recv_no_buffer(void **state)
     peer_sends(f, (SMALL + 2) * SMALL_SIZE);
     assert_int_equal(ended(f, &f->w), -ENOBUFS);
     assert_int_equal(cs_ring_buffers_free(f->ring, CS_RING_SMALL), 0);
-    assert_int_equal(f->w.data.len, SMALL * SMALL_SIZE);
+    assert_int_equal(cs_chain_len(&f->w.data), SMALL * SMALL_SIZE);
     cs_ring_recv(f->ring, &f->w.op, f->fd, CS_RING_BULK); /* the groups are apart */
-    WAIT(f, f->w.data.len == (SMALL + 2) * SMALL_SIZE);
+    WAIT(f, cs_chain_len(&f->w.data) == (SMALL + 2) * SMALL_SIZE);
     cs_ring_cancel(f->ring, &f->w.op);
     ended(f, &f->w);
     cs_chain_drop(&f->w.data, SMALL_SIZE);
     peer_sends(f, SMALL_SIZE);
     cs_ring_recv(f->ring, &f->w.op, f->fd, CS_RING_SMALL);
-    WAIT(f, f->w.data.len == (SMALL + 2) * SMALL_SIZE);
+    WAIT(f, cs_chain_len(&f->w.data) == (SMALL + 2) * SMALL_SIZE);
 }
 
 static void test_may_keep_half(void **state)
@@ -92,12 +92,12 @@ static void test_may_keep_half(void **state)
     cs_ring_recv(f->ring, &f->w.op, f->fd, CS_RING_SMALL);
     for (unsigned n = 1; n <= SMALL; n++) {
         peer_sends(f, SMALL_SIZE);
-        WAIT(f, f->w.data.len == n * SMALL_SIZE);
+        WAIT(f, cs_chain_len(&f->w.data) == n * SMALL_SIZE);
         assert_int_equal(cs_ring_buffers_free(f->ring, CS_RING_SMALL), SMALL - n);
-        assert_int_equal(cs_ring_may_keep(f->w.data.head), n <= SMALL / 2);
+        assert_int_equal(cs_ring_may_keep(cs_chain_first(&f->w.data)), n <= SMALL / 2);
     }
     cs_chain_drop(&f->w.data, SMALL / 2 * SMALL_SIZE);
-    assert_true(cs_ring_may_keep(f->w.data.head));
+    assert_true(cs_ring_may_keep(cs_chain_first(&f->w.data)));
 }
 
 /* With a receive armed, and between two. */
@@ -109,7 +109,7 @@ static void test_trim(void **state)
     for (unsigned i = 0; i < 3 * SMALL; i++) {
         cs_ring_trim(f->ring);
         peer_sends(f, SMALL_SIZE);
-        WAIT(f, f->w.data.len == SMALL_SIZE);
+        WAIT(f, cs_chain_len(&f->w.data) == SMALL_SIZE);
         cs_chain_peek(&f->w.data, want, sizeof(want));
         cs_ring_trim(f->ring); /* a lent buffer keeps its bytes */
         cs_chain_peek(&f->w.data, have, sizeof(have));
@@ -345,7 +345,7 @@ static void test_cancel_and_arm_again(void **state)
         settle(f);
         assert_true(f->w.op.armed);
         peer_sends(f, 1);
-        WAIT(f, f->w.data.len == 1);
+        WAIT(f, cs_chain_len(&f->w.data) == 1);
         end_watch(f, &f->w);
     }
 }

@@ -169,8 +169,8 @@ static inline void pair_close(struct pair *p)
 /* Moves bytes on their way to the other end, each piece in a slice of its own. */
 static inline void carry(struct cs_chain *wire, struct cs_chain *in, size_t piece)
 {
-    while (wire->len > 0) {
-        size_t n = CS_MIN(piece, wire->len);
+    while (cs_chain_len(wire) > 0) {
+        size_t n = CS_MIN(piece, cs_chain_len(wire));
         struct cs_slice *s = cs_slice_create(n);
         assert_non_null(s);
         s->len = (uint32_t)cs_chain_peek(wire, s->data, n);
@@ -198,7 +198,7 @@ static inline void pair_shake(struct pair *p, size_t piece)
         if (p->client.step != CS_TLS_MORE && p->server.step != CS_TLS_MORE) {
             return;
         }
-    } while (p->client.in.len + p->server.in.len > 0);
+    } while (cs_chain_len(&p->client.in) + cs_chain_len(&p->server.in) > 0);
 }
 
 static inline void pair_shake_well(struct pair *p, size_t piece)
@@ -222,7 +222,7 @@ static inline void say(struct end *e, const void *data, size_t n)
     struct cs_chain c = {0};
     assert_int_equal(cs_chain_append(&c, data, n), 0);
     assert_int_equal(cs_tls_write(&e->tls, &c, CS_TLS_RECORD_MAX, &e->wire), 0);
-    assert_int_equal(c.len, 0);
+    assert_int_equal(cs_chain_len(&c), 0);
 }
 
 /* Whether the end has read exactly this; forgets it. */
@@ -230,8 +230,8 @@ static inline bool heard(struct end *e, const void *data, size_t n)
 {
     char *got = malloc(n + 1);
     assert_non_null(got);
-    bool same =
-        e->plain.len == n && cs_chain_peek(&e->plain, got, n) == n && memcmp(got, data, n) == 0;
+    bool same = cs_chain_len(&e->plain) == n && cs_chain_peek(&e->plain, got, n) == n &&
+                memcmp(got, data, n) == 0;
     free(got);
     cs_chain_clear(&e->plain);
     return same;
