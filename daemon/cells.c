@@ -217,11 +217,11 @@ static void after_turn(struct csd_cells *c)
 {
     struct cs_cell *last = c->cells[c->count - 1];
 
-    if (c->last == OPENED) {
+    if (c->last == OPENED && !c->draining) {
         c->last = READY;
         cs_cell_commit(last);
         cs_log(CS_LOG_INFO, "cell opened worker=%u cells=%u", c->config.worker, c->count);
-    } else if (c->last == FAILED) {
+    } else if (c->last == OPENED || c->last == FAILED) { /* not wanted any more, or no good */
         c->last = ENDING;
         c->retry_ms = cs_loop_now(csd_cells_loop(c)) + RETRY_MS;
         cs_cell_stop(last);

@@ -3,9 +3,11 @@
 --   service "echo" { script = "echo.lua", listen = "127.0.0.1:7" }
 --   cosockd echo.lua 127.0.0.1:7
 local address = require "cosock.address"
+local options = require "cosock.options"
 
 local args = ...
 if type(args) ~= "table" then args = {listen = args} end
+options.check_service(args, "listen")
 
 local function echo(sock)
   while true do

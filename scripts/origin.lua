@@ -6,9 +6,11 @@
 --   /hello    two words
 --   /bytes/N  N bytes, at most 1G, or 64k, 1M
 local address = require "cosock.address"
+local options = require "cosock.options"
 
 local args = ...
 if type(args) ~= "table" then args = {listen = args} end
+options.check_service(args, "listen")
 
 local HEAD_MAX = 16384   -- bytes of a request's head
 local IDLE = 60000       -- ms to wait for a request

@@ -15,31 +15,39 @@
 -- The other keys are those of proxy.lua: listen, balance, connect_timeout, fail_timeout, queue_timeout,
 -- idle_timeout; an upstream is an address or { ADDRESS, maxconn = N }.
 local address = require "cosock.address"
-local duration = require "cosock.duration"
+local options = require "cosock.options"
 local tunnel = require "cosock.tunnel"
 
 local args = ...
 if type(args) ~= "table" then args = {listen = args, default = select(2, ...)} end
-local hello_timeout = duration(args.hello_timeout or "5s")
+options.check_service(args, "listen routes alpn default hello_timeout balance connect_timeout fail_timeout " ..
+                            "queue_timeout idle_timeout")
+local hello_timeout = options.duration(args, "hello_timeout", "5s")
 
-local function tunnels(where)
-  if type(where) ~= "table" or where.maxconn then where = {where} end
-  return tunnel.new(where, args)
+local function tunnels(where) return tunnel.new(where, args) end
+
+-- A table from names to upstreams.
+local function named(key)
+  local given = args[key] or {}
+  if type(given) ~= "table" or given[1] then
+    error(key .. ": expected { [NAME] = upstreams, ... }", 0)
+  end
+  return pairs(given)
 end
 
 -- Tunnels by name, by what follows the "*" of a wildcard, by protocol.
 local names, wildcards, protocols = {}, {}, {}
-for name, where in pairs(args.routes or {}) do
+for name, where in named "routes" do
   local wildcard, rest = name:lower():match "^(%*?)([%w%.%-_]+)$"
   if not rest or (wildcard == "*" and not rest:find "^%.[^.]") then
-    error(("sni.lua: routes: %q is neither a name nor \"*.\" and a name"):format(name), 0)
+    error(("routes: %q is neither a name nor \"*.\" and a name"):format(name), 0)
   end
   local into = wildcard == "*" and wildcards or names
   into[rest] = tunnels(where)
 end
-for name, where in pairs(args.alpn or {}) do protocols[name] = tunnels(where) end
+for name, where in named "alpn" do protocols[name] = tunnels(where) end
 local default = args.default and tunnels(args.default)
-assert(default or next(names) or next(wildcards) or next(protocols), "sni.lua: no routes and no default")
+if not (default or next(names) or next(wildcards) or next(protocols)) then error("no routes and no default", 0) end
 
 local function choose(hello)
   for _, protocol in ipairs(hello.alpn) do

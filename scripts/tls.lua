@@ -16,15 +16,18 @@
 -- connect_timeout  for an upstream, with its handshake ("5s")
 -- The other keys are those of proxy.lua: listen, upstreams, balance, fail_timeout, queue_timeout, idle_timeout.
 local address = require "cosock.address"
-local duration = require "cosock.duration"
+local options = require "cosock.options"
 local tls = require "cosock.tls"
 local tunnel = require "cosock.tunnel"
 
 local args = ...
 if type(args) ~= "table" then error("tls.lua needs a service block (tls.lua's first lines show one)", 0) end
+options.check_service(args, "tls upstream_tls listen upstreams balance connect_timeout fail_timeout queue_timeout " ..
+                            "idle_timeout")
+if not (args.tls or args.upstream_tls) then error("neither tls nor upstream_tls: proxy.lua is for that", 0) end
 local server = args.tls and tls.server(args.tls)
 local client = args.upstream_tls and tls.client(args.upstream_tls) or {}
-client.timeout = duration(args.connect_timeout or "5s")
+client.timeout = options.duration(args, "connect_timeout", "5s")
 local upstreams = tunnel.new(args.upstreams or {}, args, client)
 
 -- Runs as a cosocket of its own, whose socket becomes the connection to the upstream. Who does not finish a handshake

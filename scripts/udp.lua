@@ -6,26 +6,25 @@
 --
 -- listen         an address or a list of them. Name each address of a machine that has several: an answer from ":53"
 --                carries the one that the system prefers
--- upstreams      a list of addresses; { ADDRESS, maxconn = N } gives it no more than N sessions at a time
+-- upstreams      an address or a list of them; { ADDRESS, maxconn = N } gives it no more than N sessions at a time
 -- balance        "roundrobin" (default): in turn; "leastconn": to the one with the fewest sessions
 -- fail_timeout   an upstream that nobody answers at is tried after all others for so long ("10s")
 -- queue_timeout  how long a new session may wait while every upstream has its maxconn ("5s")
 -- idle_timeout   a session without a datagram either way for so long ends ("30s")
 -- sessions_max   sessions at a time; who comes then is not served (10000)
 local address = require "cosock.address"
-local duration = require "cosock.duration"
+local options = require "cosock.options"
 local upstreams = require "cosock.upstreams"
 
 local args = ...
 if type(args) ~= "table" then args = {listen = args, upstreams = {select(2, ...)}} end
+options.check_service(args, "listen upstreams balance fail_timeout queue_timeout idle_timeout sessions_max")
 local pool = upstreams.new(args.upstreams or {}, args)
-assert(pool[1], "udp.lua: no upstreams")
 for _, upstream in ipairs(pool) do
-  assert(address.parse(upstream.address).host, "udp.lua: " .. upstream.address .. " names no host")
+  if not address.parse(upstream.address).host then error("upstreams: not for UDP: " .. upstream.address, 0) end
 end
-local idle = duration(args.idle_timeout or "30s")
-local sessions_max = args.sessions_max or 10000
-assert(math.type(sessions_max) == "integer" and sessions_max > 0, "udp.lua: sessions_max: a whole number from 1 on")
+local idle = options.duration(args, "idle_timeout", "30s")
+local sessions_max = options.integer(args, "sessions_max", 10000, 1)
 local WAITING_MAX = 16 -- datagrams that a session keeps until it has its upstream
 
 local count, full = 0, false

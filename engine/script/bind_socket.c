@@ -353,7 +353,7 @@ static int socket_bind(lua_State *L)
                            vm->generation, vm->state == CS_VM_CURRENT, vm->check_only,
                            &cs_sock_bound_user, s);
     if (err < 0) {
-        vm->bind_err = vm->state == CS_VM_LOADING ? err : 0;
+        cs_vm_note_bind(vm, &addr, err);
         cs_sock_tls_free(vm, s->tls);
         s->tls = NULL;
         return cs_push_error_as(L, err == CS_ESHUTDOWN ? "sysshutdown" : "bind", err);

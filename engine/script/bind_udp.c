@@ -315,7 +315,9 @@ static int CS_RAISES open_now(lua_State *L, struct cs_sock *s, const struct cs_u
     int err = cs_udp_open(&udp, s->vm->net, spec, &udp_user, s);
     if (err < 0) {
         s->state = CS_SOCK_UNBOUND;
-        s->vm->bind_err = s->vm->state == CS_VM_LOADING ? err : 0;
+        if (spec->local) {
+            cs_vm_note_bind(s->vm, spec->local, err);
+        }
         return cs_push_error_as(L, spec->remote ? "cannotconnect" : "bind", err);
     }
     attach(s, udp);

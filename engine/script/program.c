@@ -11,7 +11,6 @@
 #include "script/task.h"
 
 struct loading {
-    struct cs_vm *vm;
     const struct cs_program *program;
     const struct cs_cell_config *config;
     const struct cs_program_part *part;
@@ -131,6 +130,35 @@ static void CS_RAISES set_path(lua_State *L, const struct loading *load)
     add_path(L, path && slash ? path : ".", path && slash ? (size_t)(slash - path) : 1);
 }
 
+/* ---- errors ---- */
+
+static bool ends_with(const char *text, int len, const char *end)
+{
+    int n = (int)strlen(end);
+    return len >= n && strncmp(text + len - n, end, (size_t)n) == 0;
+}
+
+/* Without the traceback: a configuration's mistake is to fit a line. */
+static void load_failed(struct cs_vm *vm, const char *service, const char *text)
+{
+    const struct cs_program *p = vm->load_program;
+    const char *trace = text ? strstr(text, "\nstack traceback:") : NULL;
+    const char *shown = text ? text : "not enough memory";
+    int len = (int)(trace ? trace - shown : (ptrdiff_t)strlen(shown));
+    bool bind = vm->bind_err < 0 && ends_with(shown, len, "bind");
+    const char *more = bind ? vm->bind_text : "";
+    size_t i = 0;
+    while (i < p->count && p->parts[i].name != service) {
+        i++;
+    }
+    if (i == p->count || p->script_mode) {
+        cs_errors_add(vm->load_errors, NULL, 0, "%.*s%s%s", len, shown, bind ? " " : "", more);
+    } else {
+        cs_errors_add(vm->load_errors, p->parts[i].file, p->parts[i].line,
+                      "service \"%s\": %.*s%s%s", service, len, shown, bind ? " " : "", more);
+    }
+}
+
 /* ---- chunks ---- */
 
 /* Each service has globals of its own, and sees the common ones. */
@@ -163,28 +191,17 @@ static int CS_RAISES load_chunk(lua_State *L, const struct loading *load)
 
 static void chunk_ended(struct cs_task *t, int err)
 {
-    struct cs_vm *vm = t->vm;
-    if (err == 0) {
-        return;
-    }
-    if (vm->script_mode) {
-        vm->exit_status = EXIT_FAILURE;
-    }
-    if (vm->state == CS_VM_LOADING) {
-        const char *text = vm->load_error ? vm->load_error : "not enough memory";
-        const char *trace = strstr(text, "\nstack traceback:");
-        int len = (int)(trace ? trace - text : (ptrdiff_t)strlen(text));
-        cs_errors_add(t->starter, NULL, 0, "%.*s", len, text);
+    if (err < 0 && t->vm->script_mode) {
+        t->vm->exit_status = EXIT_FAILURE;
     }
 }
 
 static const struct cs_task_hooks chunk_hooks = {.ended = chunk_ended};
 
-/* Lua: (loading, errors). Runs protected. */
+/* Lua: (loading). Runs protected. */
 static int start_part(lua_State *L)
 {
     const struct loading *load = lua_touserdata(L, 1);
-    struct cs_errors *errors = lua_touserdata(L, 2);
     set_path(L, load);
     if (load->program->script_mode) {
         set_arg(L, load->program);
@@ -201,7 +218,6 @@ static int start_part(lua_State *L)
     }
     struct cs_task *t = cs_task_create(L, CS_TASK_STARTUP, NULL, push_arguments(L, load));
     t->hooks = &chunk_hooks;
-    t->starter = errors;
     cs_task_start(t);
     return 0;
 }
@@ -209,15 +225,16 @@ static int start_part(lua_State *L)
 void cs_program_start(struct cs_vm *vm, const struct cs_program *program,
                       const struct cs_cell_config *config, struct cs_errors *errors)
 {
+    vm->load_program = program;
+    vm->load_errors = errors;
+    vm->load_failed = load_failed;
     for (size_t i = 0; i < program->count; i++) {
-        struct loading load = {vm, program, config, &program->parts[i]};
+        struct loading load = {program, config, &program->parts[i]};
         vm->name = load.part->name;
         lua_pushcfunction(vm->L, start_part);
         lua_pushlightuserdata(vm->L, &load);
-        lua_pushlightuserdata(vm->L, errors);
-        if (lua_pcall(vm->L, 2, 0, 0) != LUA_OK) {
-            const char *text = lua_tostring(vm->L, -1);
-            cs_errors_add(errors, NULL, 0, "%s", text ? text : "error that is not a string");
+        if (lua_pcall(vm->L, 1, 0, 0) != LUA_OK) {
+            load_failed(vm, vm->name, lua_tostring(vm->L, -1));
             lua_pop(vm->L, 1);
         }
     }

@@ -8,9 +8,9 @@
 #include "script/vm.h"
 
 /* Compiles every part and queues a start-up task for each. What is wrong goes to errors; errors of
- * the chunks themselves follow as they run (the tasks' ended hook adds them while the VM is
- * loading). In script mode a failed chunk also sets the exit status. errors must stay until the VM
- * has left CS_VM_LOADING. */
+ * the chunks themselves, and of whatever they start, follow as it runs, while the VM is loading. In
+ * script mode a failed chunk also sets the exit status. errors must stay until the VM has left
+ * CS_VM_LOADING. */
 void cs_program_start(struct cs_vm *vm, const struct cs_program *program,
                       const struct cs_cell_config *config, struct cs_errors *errors);
 

@@ -407,15 +407,15 @@ static void describe(struct cs_task *t)
 }
 
 /* The task ends with the error on top of co: reported, except while loading, when whoever loads
- * says it (and finds it in vm->load_error). */
+ * says it. */
 static void fail(struct cs_task *t)
 {
     struct cs_vm *vm = t->vm;
     vm->errors++;
     describe(t);
     const char *text = lua_tostring(vm->L, -1);
-    if (vm->state == CS_VM_LOADING && t->kind == CS_TASK_STARTUP) {
-        vm->load_error = text;
+    if (vm->state == CS_VM_LOADING) {
+        vm->load_failed(vm, t->name, text);
     } else if (text) {
         char about[128];
         what_about(t, about, sizeof(about));
@@ -424,7 +424,6 @@ static void fail(struct cs_task *t)
         cs_errh_report(t);
     }
     finish(t, CS_ESCRIPT);
-    vm->load_error = NULL;
     lua_pop(vm->L, 1);
 }
 

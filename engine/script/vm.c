@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <lualib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/slab.h"
@@ -55,6 +57,18 @@ static int panic(lua_State *L)
     cs_log(CS_LOG_ERROR, "Lua error outside every protected call: %s",
            lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "(no text)");
     return 0; /* Lua aborts */
+}
+
+/* ---- loading ---- */
+
+void cs_vm_note_bind(struct cs_vm *vm, const struct cs_addr *addr, int err)
+{
+    char text[CS_ADDR_TEXT_MAX];
+    if (vm->state == CS_VM_LOADING) {
+        vm->bind_err = err;
+        snprintf(vm->bind_text, sizeof(vm->bind_text), "%s: %s", cs_addr_text(addr, text),
+                 cs_err_text(err));
+    }
 }
 
 /* ---- libraries ---- */

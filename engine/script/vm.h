@@ -17,6 +17,8 @@
 struct cs_slab;
 struct cs_task;
 struct cs_cell_config;
+struct cs_errors;
+struct cs_program;
 struct cs_works;
 
 /* Marks functions that can leave by a Lua error (longjmp): no C resource may be held across a call
@@ -37,13 +39,18 @@ struct cs_vm {
     struct cs_works *works; /* the cell's: blocking.h */
     enum cs_vm_state state;
     unsigned generation;
-    bool script_mode;       /* `cosockd script.lua`: os.exit is allowed */
-    bool check_only;        /* -t: addresses are checked, nothing is bound */
-    const char *load_error; /* of the start-up chunk that is ending; only then */
-    bool exiting;           /* os.exit was called */
-    bool closing;           /* lua_close runs: what finalizers make now would never be finalized */
+    bool script_mode; /* `cosockd script.lua`: os.exit is allowed */
+    bool check_only;  /* -t: addresses are checked, nothing is bound */
+    bool exiting;     /* os.exit was called */
+    bool closing;     /* lua_close runs: what finalizers make now would never be finalized */
     int exit_status;
-    int bind_err; /* of the last bind that failed while loading: -errno, or 0 */
+    /* While loading: is told the text (NULL: no memory for it) of each error that nobody caught,
+     * with its traceback, and the service's name. */
+    void (*load_failed)(struct cs_vm *vm, const char *service, const char *text);
+    const struct cs_program *load_program;
+    struct cs_errors *load_errors;
+    int bind_err;        /* of the last bind that failed while loading: -errno, or 0 */
+    char bind_text[192]; /* ... "127.0.0.1:80: address already in use" */
     uint64_t born_ms;
 
     struct cs_slab *slab;      /* where Lua's objects lie */
@@ -100,6 +107,9 @@ CS_RAISES void cs_vm_check_open(lua_State *L);
 /* True at 90 % of the memory limit, even after a collection (at most one a second): no new task
  * then. */
 bool cs_vm_short(struct cs_vm *vm);
+
+/* A bind has failed: whoever loads says it where the script says no more than "bind". */
+void cs_vm_note_bind(struct cs_vm *vm, const struct cs_addr *addr, int err);
 
 /* Starts what was held while loading. */
 void cs_vm_release_held(struct cs_vm *vm);

@@ -77,9 +77,10 @@ class TlsCase(harness.Case):
         return self.server(serve).port
 
     def tunnel(self, front, upstream, tls=True, extra="", settings=""):
-        """tls.lua with one upstream; tls: words of its block besides the usual pair, or False."""
+        """tls.lua with one upstream; tls: words of its block besides the usual pair, or False. No TLS at all: proxy.lua."""
         words = "" if tls is False else f"tls = {{ {self.pair()}, {'' if tls is True else tls} }}, "
-        d = self.service(f'{settings}\nservice "tls" {{ script = "tls.lua", listen = "{front.listen}", '
+        script = "tls.lua" if words or "upstream_tls" in extra else "proxy.lua"
+        d = self.service(f'{settings}\nservice "tls" {{ script = "{script}", listen = "{front.listen}", '
                          f'upstreams = {{ "{upstream}" }}, {words}{extra} }}\n')
         front.ready(d)
         return d

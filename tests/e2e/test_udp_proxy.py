@@ -393,6 +393,38 @@ end, "s")
             self.assertEqual(held.recv(1), b"y")
         self.assertEqual(d.wait_exit(), 0)
 
+    def test_a_cell_that_is_being_opened(self):
+        """SIGTERM comes while the scripts load in a further cell: they do not get the UDP port then."""
+        tcp, udp = harness.free_port(), harness.free_port()
+        fifo = os.path.join(self.directory, "fifo")
+        script = self.write("both.lua", f"""
+ba.socket.bind({tcp}):event(function(l)
+  for s in l.accept, l do s:event(function(c) for data in c.read, c do c:write(data) end end, "s") end
+end)
+assert(ba.socket.udpcon({udp})):event(function(s) while s:read() do end end, "s")
+if io:stat("fifo") then
+  trace("opening")
+  _G.io.open("{fifo}"):read("a") -- holds up the worker
+  for _ = 1, 10 do io:stat("fifo") end -- here the signal is handled
+end
+trace("loaded")
+""")
+        d = self.service(f'stop_timeout = "60s"\ncells = 2\nsockets_max = 64\nservice "both" {{ script = "{script}" }}\n', listens=(tcp,))
+        os.mkfifo(fifo)
+        with contextlib.ExitStack() as held:
+            for _ in range(30):  # of 32 that the first cell accepts
+                last = held.enter_context(self.connect(tcp))
+            d.wait_log("opening")
+            d.signal(signal.SIGTERM)
+            d.wait_log("stopping by")
+            with open(fifo, "w", encoding="ascii"):
+                pass
+            d.wait_log("loaded", count=2)
+            harness.until(lambda: not bound(udp), 10, "the UDP port closed")
+            last.sendall(b"still")
+            self.assertEqual(harness.read_exactly(last, 5), b"still")
+        self.assertEqual(d.wait_exit(), 0)
+
 
 if __name__ == "__main__":
     harness.main()

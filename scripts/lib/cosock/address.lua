@@ -2,6 +2,8 @@
 --   "example.org:80"  "192.0.2.1:80"  "[::1]:80"  "unix:/run/x.sock"
 -- and for listeners also ":80" or "*:80" (every IPv4 address; "[::]:80" is every IPv6 one) and "systemd:NAME" (a
 -- socket unit's FileDescriptorName).
+local options = require "cosock.options"
+
 local address = {}
 
 -- {host = string or nil for any, port = number}, {unix = "unix:..."} or {systemd = "systemd:..."}; nil and what is wrong.
@@ -20,42 +22,50 @@ function address.parse(text)
 end
 
 -- ba.socket.connect to a written address.
-function address.connect(text, options)
+function address.connect(text, op)
   local to, err = address.parse(text)
   if not to then return nil, err end
-  if to.unix then return ba.socket.connect(to.unix, options) end
+  if to.unix then return ba.socket.connect(to.unix, op) end
   if not to.host then return nil, ("%q names no host"):format(text) end
-  return ba.socket.connect(to.host, to.port, options)
+  return ba.socket.connect(to.host, to.port, op)
 end
 
 -- ba.socket.bind on a written address.
-function address.bind(text, options)
+function address.bind(text, op)
   local at, err = address.parse(text)
   if not at then return nil, err end
-  if not at.port then return ba.socket.bind(at.unix or at.systemd, options) end
+  if not at.port then return ba.socket.bind(at.unix or at.systemd, op) end
   local copy = {}
-  for k, v in pairs(options or {}) do copy[k] = v end
+  for k, v in pairs(op or {}) do copy[k] = v end
   copy.intf = at.host
   return ba.socket.bind(at.port, copy)
 end
 
 -- ba.socket.udpcon to a written address.
-function address.udpcon(text, options)
+function address.udpcon(text, op)
   local to, err = address.parse(text)
   if not to then return nil, err end
   if not to.host then return nil, ("%q names no host"):format(text) end
-  return ba.socket.udpcon(to.host, to.port, options)
+  return ba.socket.udpcon(to.host, to.port, op)
 end
 
 local function each(addresses)
-  if type(addresses) ~= "table" then addresses = {addresses} end
-  if not addresses[1] then error("no address to listen on", 3) end
-  return ipairs(addresses)
+  local list = options.list("listen", addresses)
+  if not list[1] then error("listen: no address", 3) end
+  return ipairs(list)
+end
+
+-- What ba.socket says of an address that is not to be had; raises in the name of who called the caller.
+local function refused(text, at, err, code, reason)
+  if code == "ENODEV" then
+    reason = ("%q is neither an IP address nor an interface of this machine"):format(at.host)
+  end
+  error(("cannot listen on %s: %s"):format(text, reason or err), 3)
 end
 
 -- Listens on one address or on a list of them; accepted(sock) is called for every connection and must not
--- wait: it starts a cosocket. options: of ba.socket.bind. An address that cannot be bound is an error.
-function address.listen(addresses, accepted, options)
+-- wait: it starts a cosocket. bind_options: of ba.socket.bind. An address that cannot be bound is an error.
+function address.listen(addresses, accepted, bind_options)
   local function accept(listener)
     while true do
       local sock = listener:accept()
@@ -64,8 +74,10 @@ function address.listen(addresses, accepted, options)
     end
   end
   for _, text in each(addresses) do
-    local listener, err, _, reason = address.bind(text, options)
-    if not listener then error(("cannot listen on %s: %s"):format(text, reason or err), 2) end
+    local at, wrong = address.parse(text)
+    if not at then error("listen: " .. wrong, 2) end
+    local listener, err, code, reason = address.bind(text, bind_options)
+    if not listener then refused(text, at, err, code, reason) end
     listener:event(accept, "r")
   end
 end
@@ -74,9 +86,9 @@ end
 function address.listen_udp(addresses, serve)
   for _, text in each(addresses) do
     local at, err = address.parse(text)
-    if not at or not at.port then error(err or ("cannot listen on %s: not for UDP"):format(text), 2) end
-    local sock, what, _, reason = ba.socket.udpcon {port = at.port, intf = at.host}
-    if not sock then error(("cannot listen on %s: %s"):format(text, reason or what), 2) end
+    if not at or not at.port then error("listen: " .. (err or "not for UDP: " .. text), 2) end
+    local sock, what, code, reason = ba.socket.udpcon {port = at.port, intf = at.host}
+    if not sock then refused(text, at, what, code, reason) end
     sock:event(serve, "s")
   end
 end

@@ -4,25 +4,25 @@
 --   local web = tunnel.new({"10.0.0.1:80", "10.0.0.2:80"}, {balance = "leastconn"})
 --   address.listen(":80", function(client) web:start(client) end)
 local address = require "cosock.address"
-local duration = require "cosock.duration"
+local options = require "cosock.options"
 local upstreams = require "cosock.upstreams"
 
 local tunnel, methods = {}, {}
 methods.__index = methods
 
--- list                     upstreams, as for upstreams.new
--- options.connect_timeout  for each upstream that is tried ("1s")
--- options.idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
--- options                  those of upstreams.new besides
--- connect                  more options for ba.socket.connect
-function tunnel.new(list, options, connect)
-  local pool = upstreams.new(list, options)
-  assert(pool[1], "no upstreams")
-  local t = setmetatable({pool = pool, connect = {timeout = duration(options.connect_timeout or "1s")}}, methods)
+-- list                   upstreams, as for upstreams.new
+-- given.connect_timeout  for each upstream that is tried ("1s")
+-- given.idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
+-- given                  what upstreams.new wants, besides
+-- connect                more options for ba.socket.connect
+function tunnel.new(list, given, connect)
+  local pool = upstreams.new(list, given)
+  local t = setmetatable({pool = pool, connect = {timeout = options.duration(given, "connect_timeout", "1s")}}, methods)
   for name, value in pairs(connect or {}) do t.connect[name] = value end
   -- A tunnel whose end matters to the pool has a function that is called then; the others have no Lua object.
+  local idle = options.duration(given, "idle_timeout", "1h", true)
   for _, upstream in ipairs(pool) do
-    upstream.relay_options = {idle = duration(options.idle_timeout or "1h", true), detach = true,
+    upstream.relay_options = {idle = idle, detach = true,
                               on_close = pool.counts and function() pool:leave(upstream) end or nil}
   end
   return t

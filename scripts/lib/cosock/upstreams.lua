@@ -4,38 +4,46 @@
 --   local pool = upstreams.new({"10.0.0.1:80", {"10.0.0.2:80", maxconn = 100}}, {balance = "leastconn"})
 --   local upstream <close> = pool:take(tried)   -- upstream.address says where
 local address = require "cosock.address"
-local duration = require "cosock.duration"
+local options = require "cosock.options"
 
 local upstreams, pool = {}, {}
 pool.__index = pool
 
 local function parse(entry, meta)
   if type(entry) ~= "table" then entry = {entry} end
-  assert(address.parse(entry[1]))
-  local max = entry.maxconn or 0
-  if math.type(max) ~= "integer" or max < 0 then
-    error(("upstream %s: maxconn: expected a whole number, got %s"):format(entry[1], tostring(max)), 0)
+  for key in pairs(entry) do
+    if key ~= 1 and key ~= "maxconn" then
+      error(("upstreams: expected { ADDRESS, maxconn = N }, got the key %q"):format(tostring(key)), 0)
+    end
   end
+  local to, err = address.parse(entry[1])
+  if not to then error("upstreams: " .. err, 0) end
+  if not to.host and not to.unix then error(("upstreams: %q names no host"):format(entry[1]), 0) end
+  local max = options.integer(entry, "maxconn", 0, 0, "upstream " .. entry[1])
   return setmetatable({address = entry[1], max = max > 0 and max or math.huge, connections = 0, down_until = 0}, meta)
 end
 
--- options.balance        "roundrobin" (default) or "leastconn"
--- options.fail_timeout   an upstream that failed is tried after the others for so long ("10s")
--- options.queue_timeout  how long to wait for a place while all are taken ("5s")
-function upstreams.new(list, options)
-  local balance = options.balance or "roundrobin"
+-- list                 upstreams: addresses or { ADDRESS, maxconn = N }; one of them may stand alone
+-- given.balance        "roundrobin" (default) or "leastconn"
+-- given.fail_timeout   an upstream that failed is tried after the others for so long ("10s")
+-- given.queue_timeout  how long to wait for a place while all are taken ("5s")
+function upstreams.new(list, given)
+  local balance = given.balance or "roundrobin"
   if balance ~= "roundrobin" and balance ~= "leastconn" then
     error(('balance: expected "roundrobin" or "leastconn", got %q'):format(tostring(balance)), 0)
   end
   local p = setmetatable({
     least = balance == "leastconn", counts = balance == "leastconn", turn = 0, first = 1, last = 0, queue = {},
-    fail_timeout = duration(options.fail_timeout or "10s", true), queue_timeout = duration(options.queue_timeout or "5s", true),
+    fail_timeout = options.duration(given, "fail_timeout", "10s", true),
+    queue_timeout = options.duration(given, "queue_timeout", "5s", true),
   }, pool)
   local meta = {__close = function(upstream) p:leave(upstream) end}
-  for i, entry in ipairs(list) do
+  if type(list) == "table" and list.maxconn then list = {list} end
+  for i, entry in ipairs(options.list("upstreams", list)) do
     p[i] = parse(entry, meta)
     p.counts = p.counts or p[i].max < math.huge
   end
+  if not p[1] then error("no upstreams", 0) end
   return p
 end
 
