@@ -336,7 +336,7 @@ class Daemon:
                 raise AssertionError(f"cosockd ended at once, status {self.process.returncode}:\n{self.log()}")
             return all(map(listening, ports))
 
-        until(look, seconds, f"listening on {ports}")
+        until(look, seconds, lambda: f"listening on {ports} (log: {self.log()})")
 
     def signal(self, number):
         self.process.send_signal(number)

@@ -3,6 +3,7 @@
 import os
 import ssl
 import subprocess
+import time
 
 
 def openssl(*arguments, stdin=None):
@@ -10,6 +11,15 @@ def openssl(*arguments, stdin=None):
     if run.returncode != 0:
         raise RuntimeError(f"openssl {' '.join(arguments)}: {run.stderr}")
     return run.stdout
+
+
+def validity(days):
+    """Options of `openssl x509` for so many days from now; negative: it has ended. OpenSSL 3.4 and newer refuse a
+    negative -days, and only they know the dates themselves."""
+    if days < 0 and tuple(map(int, openssl("version").split()[1].split(".")[:2])) >= (3, 4):
+        first, last = (time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + d * 86400)) for d in (days - 1, days))
+        return ["-not_before", first, "-not_after", last]
+    return ["-days", str(days)]
 
 
 NEW_KEY = {"ec": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"], "rsa": ["-newkey", "rsa:2048"]}
@@ -40,7 +50,7 @@ class Pki:
         with open(self.path("extensions"), "w", encoding="ascii") as f:
             f.write(f"subjectAltName={','.join(kinds)}\n")
         openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.ca_key, "-CAcreateserial",
-                "-out", cert, "-days", str(days), "-extfile", self.path("extensions"))
+                "-out", cert, *validity(days), "-extfile", self.path("extensions"))
         return cert, key_file
 
     def authority(self):

@@ -19,7 +19,8 @@ class ProtocolCase(harness.Case):
         self.addCleanup(process.terminate)
 
         def ready():
-            self.assertIsNone(process.poll(), lambda: self.read(log.name))
+            if process.poll() is not None:
+                self.fail(f"{command[0]} ended, status {process.returncode}:\n{self.read(log.name)}")
             return harness.listening(port)
         harness.until(ready, seconds, f"{command[0]} listening")
         return process
