@@ -1,0 +1,55 @@
+-- An HTTP proxy for tunnels (CONNECT, RFC 9110, 9.3.6): what browsers, curl and others use for https.
+--
+--   service "proxy" { script = "connect.lua", listen = "127.0.0.1:8080" }
+--   cosockd connect.lua 127.0.0.1:8080 "*:443" "intranet:22"
+--
+-- listen           an address or a list of them
+-- destinations     where clients may go, a list of "host:port": a host may be "*.example.com" or "*", a port "*" ({"*:443"}). This
+--                  machine (127.0.0.1 and the like) is meant by none that has a "*" for the host
+-- users            {name = password}: who may (Basic). The password crosses the network as it is
+-- connect_timeout  ("10s")
+-- idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
+local address = require "cosock.address"
+local outbound = require "cosock.outbound"
+
+local HEAD_MS = 10000
+
+local args = ...
+if type(args) ~= "table" then args = {listen = args, destinations = select(2, ...) and {select(2, ...)}} end
+local out = outbound.new(args, {"*:443"})
+
+local function refuse(client, status, header)
+  header = header or {}
+  header["Content-Length"], header.Connection = 0, "close"
+  client:write(ba.http.response(status, header))
+  client:close()
+end
+
+local function may(head)
+  if not out.users then return true end
+  local text = (head.header["proxy-authorization"] or ""):match "^[Bb][Aa][Ss][Ii][Cc] +(.*)$"
+  local user, password = (text and ba.b64decode(text) or ""):match "^([^:]*):(.*)$"
+  return user and out:knows(user, password)
+end
+
+local STATUS = {denied = 403, timeout = 504, cannotresolve = 502}
+
+-- Runs as a cosocket of its own, whose socket becomes the connection to the destination.
+local function serve(_, client)
+  local head, err, status = ba.http.reader(client, "request"):head(HEAD_MS)
+  if not head then
+    if err == "badrequest" then return refuse(client, status) end
+    return client:close()
+  end
+  if head.method ~= "CONNECT" then return refuse(client, 405, {Allow = "CONNECT"}) end
+  if not may(head) then return refuse(client, 407, {["Proxy-Authenticate"] = 'Basic realm="cosockd"'}) end
+  local to = address.parse(head.target)
+  if not to or not to.host or head.body ~= "none" then return refuse(client, 400) end
+  local server
+  server, err = out:connect(to.host, to.port)
+  if not server then return refuse(client, STATUS[err] or 502) end
+  client:write "HTTP/1.1 200 Connection established\r\n\r\n"
+  out:carry(client, server)
+end
+
+address.listen(args.listen, function(client) ba.socket.event(serve, client) end)

@@ -1,0 +1,79 @@
+-- Where clients of a proxy may go, who they are, and the way there. For connect.lua and socks.lua.
+--
+--   local out = outbound.new({destinations = {"*.example.com:443"}, users = {joe = "secret"}}, {})
+local duration = require "cosock.duration"
+
+local outbound, methods = {}, {}
+methods.__index = methods
+
+-- {host pattern, port or nil for any, whether the host stands there itself}
+local function parse(text)
+  local host, port = tostring(text):lower():match "^%[([%x:.]+)%]:([%d*]+)$"
+  if not host then host, port = tostring(text):lower():match "^([%w._*-]+):([%d*]+)$" end
+  local number = tonumber(port)
+  if not host or not (port == "*" or number and number >= 1 and number <= 65535) or host:find("*", 2, true) or host:find "^%*[^.]" then
+    error(("%q is not a destination (host:port, *.domain:port, with * for any host or port)"):format(tostring(text)), 0)
+  end
+  return {host = host, port = number, exact = not host:find "^%*"}
+end
+
+-- options.destinations     a list of "host:port", "*.domain:port"; "*" is any host, or any port
+-- options.users            {name = password}; without it everybody may
+-- options.connect_timeout  ("10s")
+-- options.idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
+function outbound.new(options, destinations)
+  local o = setmetatable({destinations = {}, users = options.users, timeout = duration(options.connect_timeout or "10s"),
+                          relay = {idle = duration(options.idle_timeout or "1h", true), detach = true}}, methods)
+  for i, text in ipairs(options.destinations or destinations) do o.destinations[i] = parse(text) end
+  return o
+end
+
+local function digest(text) return ba.crypto.hash "sha256"(text)() end
+
+-- Whether this is one of the users. How long it takes says nothing about the password.
+function methods:knows(user, password)
+  local secret = self.users[user]
+  return digest(tostring(secret)) == digest(password) and secret ~= nil
+end
+
+-- "exact" when the destination stands in the list itself, "pattern" when something with a "*" fits it; nil.
+local function match(self, host, port)
+  local found
+  for _, d in ipairs(self.destinations) do
+    if not d.port or d.port == port then
+      if d.host == host then return "exact" end
+      if d.host == "*" or not d.exact and host:sub(-#d.host + 1) == d.host:sub(2) then found = "pattern" end
+    end
+  end
+  return found
+end
+
+-- This machine and its link: nobody means these by a pattern.
+local function is_near(ip)
+  ip = ip:gsub("^::ffff:", "")
+  return ip:find "^127%." or ip:find "^0%." or ip:find "^169%.254%." or ip == "::1" or ip == "::" or ip:find "^fe[89ab]"
+end
+
+-- Called by a cosocket that is not connected: its socket becomes the connection. nil, "denied"; nil and the error of connect.
+function methods:connect(host, port)
+  host = host:lower():gsub("%.$", "")
+  local how = match(self, host, port)
+  if not how then return nil, "denied" end
+  if how == "pattern" then
+    local ip, err = ba.socket.toip(host)
+    if not ip then return nil, err end
+    if is_near(ip) then return nil, "denied" end
+    host = ip -- another look might find another one
+  end
+  return ba.socket.connect(host, port, {timeout = self.timeout})
+end
+
+-- Both sockets are the engine's from here on.
+function methods:carry(client, server)
+  if not ba.socket.relay(client, server, self.relay) then
+    client:close()
+    server:close()
+  end
+end
+
+return outbound
