@@ -10,12 +10,14 @@
 -- connect_timeout  ("10s")
 -- idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
 local address = require "cosock.address"
+local options = require "cosock.options"
 local outbound = require "cosock.outbound"
 
 local HEAD_MS = 10000
 
 local args = ...
 if type(args) ~= "table" then args = {listen = args, destinations = select(2, ...) and {select(2, ...)}} end
+options.check_service(args, "listen destinations users connect_timeout idle_timeout")
 local out = outbound.new(args, {"*:443"})
 
 local function refuse(client, status, header)

@@ -10,6 +10,7 @@
 -- connect_timeout  ("10s")
 -- idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
 local address = require "cosock.address"
+local options = require "cosock.options"
 local outbound = require "cosock.outbound"
 local proxy = require "cosock.proxy"
 
@@ -17,6 +18,7 @@ local HANDSHAKE_MS = 10000 -- for all that comes before the connection
 
 local args = ...
 if type(args) ~= "table" then args = {listen = args, destinations = select(2, ...) and {select(2, ...)}} end
+options.check_service(args, "listen destinations users connect_timeout idle_timeout")
 local out = outbound.new(args, {"*:*"})
 
 -- A function that reads exactly n bytes (nil: it does not come), and one for what has come behind them.

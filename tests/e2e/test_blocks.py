@@ -29,6 +29,8 @@ class BlockTest(harness.Case):
                 ("sni", f"{LISTEN}, default = {{ '127.0.0.1:1' }}, ", 'helo_timeout = "1s"'),
                 ("udp", upstream, "session_max = 5"),
                 ("echo", f"{LISTEN}, ", "lisen = 5"),
+                ("connect", f"{LISTEN}, ", "user = {}"),
+                ("socks", f"{LISTEN}, ", "destination = '*:*'"),
                 ("origin", f"{LISTEN}, ", "root = '/srv'")):
             key = wrong.split(" ", maxsplit=1)[0]
             self.assert_refused(script, good + wrong, rf'unknown key "{key}" \(known: .*listen')
@@ -52,6 +54,14 @@ class BlockTest(harness.Case):
     def test_wrong_types(self):
         upstream = f'{LISTEN}, upstreams = "127.0.0.1:1"'
         for script, block, pattern in (
+                ("connect", f"{LISTEN}, users = 'joe'", "users: expected a table"),
+                ("socks", f"{LISTEN}, users = {{ 'joe' }}", "users: expected name = "),
+                ("socks", f"{LISTEN}, users = {{ joe = 5 }}", "users: expected name = "),
+                ("connect", f"{LISTEN}, destinations = '*'", "destinations: .*is not one"),
+                ("connect", f"{LISTEN}, destinations = {{ 'a*:80', 5 }}", "destinations: .*is not one"),
+                ("socks", f"{LISTEN}, destinations = {{ 'a:0' }}", "destinations: .*is not one"),
+                ("socks", f"{LISTEN}, connect_timeout = 5", "connect_timeout: .*is not a duration"),
+                ("socks", "", "listen: no address"),
                 ("proxy", f"{LISTEN}, upstreams = 5", ADDRESS),
                 ("proxy", f"{LISTEN}, upstreams = {{ {{}} }}", ADDRESS),
                 ("proxy", f"{LISTEN}, upstreams = {{}}", "no upstreams"),

@@ -1,7 +1,7 @@
 -- Where clients of a proxy may go, who they are, and the way there. For connect.lua and socks.lua.
 --
 --   local out = outbound.new({destinations = {"*.example.com:443"}, users = {joe = "secret"}}, {})
-local duration = require "cosock.duration"
+local options = require "cosock.options"
 
 local outbound, methods = {}, {}
 methods.__index = methods
@@ -12,19 +12,32 @@ local function parse(text)
   if not host then host, port = tostring(text):lower():match "^([%w._*-]+):([%d*]+)$" end
   local number = tonumber(port)
   if not host or not (port == "*" or number and number >= 1 and number <= 65535) or host:find("*", 2, true) or host:find "^%*[^.]" then
-    error(("%q is not a destination (host:port, *.domain:port, with * for any host or port)"):format(tostring(text)), 0)
+    error(("destinations: %q is not one (host:port, *.domain:port, with * for any host or port)"):format(tostring(text)), 0)
   end
   return {host = host, port = number, exact = not host:find "^%*"}
 end
 
--- options.destinations     a list of "host:port", "*.domain:port"; "*" is any host, or any port
--- options.users            {name = password}; without it everybody may
--- options.connect_timeout  ("10s")
--- options.idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
-function outbound.new(options, destinations)
-  local o = setmetatable({destinations = {}, users = options.users, timeout = duration(options.connect_timeout or "10s"),
-                          relay = {idle = duration(options.idle_timeout or "1h", true), detach = true}}, methods)
-  for i, text in ipairs(options.destinations or destinations) do o.destinations[i] = parse(text) end
+-- Names and passwords; nil when there are none to be had.
+local function users(given)
+  if given == nil then return nil end
+  if type(given) ~= "table" then error(("users: expected a table { name = password }, got a %s"):format(type(given)), 0) end
+  for name, password in pairs(given) do
+    if type(name) ~= "string" or type(password) ~= "string" then
+      error(("users: expected name = \"password\", got a %s = a %s"):format(type(name), type(password)), 0)
+    end
+  end
+  return given
+end
+
+-- given.destinations     a list of "host:port", "*.domain:port"; "*" is any host, or any port
+-- given.users            {name = password}; without it everybody may
+-- given.connect_timeout  ("10s")
+-- given.idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
+-- destinations           those that hold when none are given
+function outbound.new(given, destinations)
+  local o = setmetatable({destinations = {}, users = users(given.users), timeout = options.duration(given, "connect_timeout", "10s"),
+                          relay = {idle = options.duration(given, "idle_timeout", "1h", true), detach = true}}, methods)
+  for i, text in ipairs(options.list("destinations", given.destinations or destinations)) do o.destinations[i] = parse(text) end
   return o
 end
 
