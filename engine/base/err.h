@@ -27,7 +27,10 @@
     X(ETLSALERT, -5016, "the TLS peer sent an alert")                                              \
     X(ETLSRECORD, -5017, "a damaged TLS record")                                                   \
     X(ETLSTRUST, -5018, "the peer's certificate is not trusted")                                   \
-    X(ETLSCUT, -5019, "the TLS peer ended without close_notify")
+    X(ETLSCUT, -5019, "the TLS peer ended without close_notify")                                   \
+    X(EWS, -5020, "the WebSocket peer broke the protocol")                                         \
+    X(EWSCUT, -5021, "the WebSocket peer ended within a message")                                  \
+    X(ETOOBIG, -5022, "a WebSocket message over the limit")
 
 enum cs_err {
     CS_OK = 0,

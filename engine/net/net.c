@@ -10,6 +10,7 @@
 #include "net/resolve.h"
 #include "net/tls.h"
 #include "net/udp.h"
+#include "net/ws.h"
 
 void cs_net_config_default(struct cs_net_config *config)
 {
@@ -24,9 +25,10 @@ void cs_net_config_default(struct cs_net_config *config)
     };
 }
 
-/* TLS first: what it has to say goes out in the same turn. */
+/* The upper layers first: what they have to say goes out in the same turn. */
 static bool phase_write(void *arg)
 {
+    cs_ws_phase(arg);
     bool more = cs_tls_phase(arg);
     return cs_conn_phase_write(arg) || more;
 }
@@ -48,14 +50,18 @@ int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_conf
     cs_list_init(&n->buried);
     cs_list_init(&n->ports);
     cs_list_init(&n->tls_due);
+    cs_list_init(&n->ws_due);
     n->conns = cs_pool_create(cs_conn_size());
     n->tls = cs_pool_create(cs_tls_stream_size());
+    n->ws = cs_pool_create(cs_ws_stream_size());
     n->relay_pool = cs_pool_create(cs_relay_size());
-    int err = n->conns && n->tls && n->relay_pool ? cs_resolver_create(&n->resolver, n) : -ENOMEM;
+    bool pools = n->conns && n->tls && n->ws && n->relay_pool;
+    int err = pools ? cs_resolver_create(&n->resolver, n) : -ENOMEM;
     if (err < 0) {
         cs_pool_destroy(n->relay_pool);
         cs_pool_destroy(n->conns);
         cs_pool_destroy(n->tls);
+        cs_pool_destroy(n->ws);
         return err;
     }
     cs_loop_set_phase(loop, CS_PHASE_WRITE, phase_write, n);
@@ -79,6 +85,7 @@ void cs_net_finish(struct cs_net *n)
     cs_loop_set_phase(n->loop, CS_PHASE_WRITE, NULL, NULL);
     cs_loop_set_phase(n->loop, CS_PHASE_BURY, NULL, NULL);
     cs_resolver_destroy(n->resolver);
+    cs_pool_destroy(n->ws);
     cs_pool_destroy(n->tls);
     cs_pool_destroy(n->relay_pool);
     cs_pool_destroy(n->conns);
@@ -89,6 +96,7 @@ void cs_net_close_all(struct cs_net *n, bool abort, int why)
     struct cs_conn *c = NULL;
     cs_resolver_stop(n->resolver);
     cs_udp_close_all(n);
+    cs_ws_close_all(n, abort, why);
     cs_tls_close_all(n, abort, why);
     while ((c = cs_pool_next(n->conns, c))) {
         cs_stream_close(cs_conn_stream(c), abort ? CS_CLOSE_ABORT : CS_CLOSE_GRACEFUL, why);

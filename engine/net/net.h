@@ -40,7 +40,7 @@ struct cs_net_counters {
 struct cs_net {
     struct cs_loop *loop;
     struct cs_ring *ring;
-    struct cs_pool *conns, *tls; /* all connections; all TLS streams over them */
+    struct cs_pool *conns, *tls, *ws; /* all connections; all TLS and WebSocket streams over them */
     struct cs_resolver *resolver;
     struct cs_net_config config;
     struct cs_net_counters count;
@@ -58,6 +58,7 @@ struct cs_net {
     struct cs_list held;
     struct cs_admit_waiter room;
     struct cs_list tls_due; /* private to tls.c: have something to do in phase 6 */
+    struct cs_list ws_due;  /* likewise to ws.c */
 };
 
 void cs_net_config_default(struct cs_net_config *config);

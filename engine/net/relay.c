@@ -191,6 +191,10 @@ static void pump(struct cs_relay *r, enum cs_relay_side who)
     if (err == 0) {
         err = cs_stream_write(to->stream, &data);
     }
+    if (err == CS_EOF) { /* a WebSocket whose peer has closed: it takes nothing more either */
+        end(r, CS_CLOSE_GRACEFUL, 0);
+        return;
+    }
     if (err < 0) {
         broke(r, !who, err);
         return;

@@ -65,7 +65,7 @@ void cs_ring_config_default(struct cs_ring_config *config)
         .small_buffers = 256,
         .small_size = 2048,
         .bulk_buffers = 16,
-        .bulk_size = 65536,
+        .bulk_size = 15 * 4096, /* what a script reads at once fits one WebSocket frame */
         /* A small datagram touches the first page of a buffer only. */
         .datagram_buffers = 256,
         .datagram_size = 17 * 4096,

@@ -58,7 +58,11 @@ const char *cs_error_string(int err)
     case CS_ETLSTRUST:
         return "sslnottrusted";
     case CS_ETLSCUT:
+    case CS_EWS:
+    case CS_EWSCUT:
         return "socketreadfailed";
+    case CS_ETOOBIG:
+        return "toomuchdata";
     case CS_ENOTSUP:
         return "noimplementation";
     case -ENOMEM:

@@ -13,14 +13,15 @@
 
 /* Each adds its functions to the `ba` table on top of the stack (and to globals where documented).
  */
-CS_RAISES void cs_bind_socket(lua_State *L); /* ba.socket */
-CS_RAISES void cs_bind_udp(lua_State *L);    /* ba.socket.udpcon (ba.socket is made before) */
-CS_RAISES void cs_bind_relay(lua_State *L);  /* ba.socket.relay (likewise) */
-CS_RAISES void cs_bind_shark(lua_State *L);  /* ba.create.sharkssl, ba.sharkclient */
-CS_RAISES void cs_bind_pack(lua_State *L);   /* ba.socket.h2n n2h fh2n fn2h (likewise) */
-CS_RAISES void cs_bind_http(lua_State *L);   /* ba.http (likewise) */
-CS_RAISES void cs_bind_thread(lua_State *L); /* ba.thread, ba.sleep */
-CS_RAISES void cs_bind_timer(lua_State *L);  /* ba.timer, ba.clock */
+CS_RAISES void cs_bind_socket(lua_State *L);    /* ba.socket */
+CS_RAISES void cs_bind_udp(lua_State *L);       /* ba.socket.udpcon (ba.socket is made before) */
+CS_RAISES void cs_bind_relay(lua_State *L);     /* ba.socket.relay (likewise) */
+CS_RAISES void cs_bind_websocket(lua_State *L); /* ba.socket.websocket (likewise) */
+CS_RAISES void cs_bind_shark(lua_State *L);     /* ba.create.sharkssl, ba.sharkclient */
+CS_RAISES void cs_bind_pack(lua_State *L);      /* ba.socket.h2n n2h fh2n fn2h (likewise) */
+CS_RAISES void cs_bind_http(lua_State *L);      /* ba.http (likewise) */
+CS_RAISES void cs_bind_thread(lua_State *L);    /* ba.thread, ba.sleep */
+CS_RAISES void cs_bind_timer(lua_State *L);     /* ba.timer, ba.clock */
 CS_RAISES void cs_bind_bytearray(lua_State *L);
 CS_RAISES void cs_bind_text(lua_State *L); /* ba.b64encode ... urldecode, mime, cmpaddr, version */
 CS_RAISES void cs_bind_random(lua_State *L);    /* ba.rnd ... rndseed */

@@ -7,7 +7,7 @@
  */
 #include <string.h>
 
-#include "script/sock.h"
+#include "script/bind.h"
 
 static const char *const ba_functions[] = {
     "aesdecode", "aesencode", "aeskey",   "deflate", "exec",  "hmac", "loadfile",
@@ -57,31 +57,6 @@ static void CS_RAISES fill_inside(lua_State *L, const char *table, const char *p
     lua_pop(L, 1);
 }
 
-/* No socket is a WebSocket yet. */
-static int sock_websocket(lua_State *L)
-{
-    luaL_checkudata(L, 1, CS_SOCK_TYPE);
-    lua_pushboolean(L, false);
-    return 1;
-}
-
-static int sock_ping(lua_State *L)
-{
-    luaL_checkudata(L, 1, CS_SOCK_TYPE);
-    return luaL_error(L, "ping on a socket that is not a WebSocket");
-}
-
-static void CS_RAISES add_sock_methods(lua_State *L)
-{
-    static const luaL_Reg methods[] = {
-        {"websocket", sock_websocket}, {"ping", sock_ping}, {NULL, NULL}};
-
-    luaL_getmetatable(L, CS_SOCK_TYPE);
-    lua_getfield(L, -1, "__index");
-    luaL_setfuncs(L, methods, 0);
-    lua_pop(L, 2);
-}
-
 /* The last of package.searchers: comes when no file has been found. */
 static int search_module(lua_State *L)
 {
@@ -112,6 +87,5 @@ void cs_bind_absent(lua_State *L)
     fill_inside(L, "crypto", "ba.crypto.", crypto_functions);
     fill_inside(L, "socket", "ba.socket.", socket_functions);
     fill_inside(L, "ubjson", "ba.ubjson.", ubjson_functions);
-    add_sock_methods(L);
     add_searcher(L);
 }

@@ -1,6 +1,7 @@
 /*
  * bind_relay - ba.socket.relay(a, b [, options]): two open sockets handed to the engine.
  *
+ *   options.text    true: to a WebSocket among them go text messages, not binary ones
  *   options.idle    ms without a byte either way until it ends (0, the default: never)
  *   options.linger  ms the second half may stay silent once the first has ended (30,000; 0: for
  * ever) options.detach  true: returns true at once, the tunnel has no Lua object any more
@@ -15,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/relay.h"
+#include "net/ws.h"
 #include "script/bind_relay.h"
 #include "script/sock.h"
 
@@ -259,6 +261,14 @@ static int start(lua_State *L, struct cs_sock *a, struct cs_sock *b,
     return 0;
 }
 
+static void as_bytes(struct cs_stream *s, bool text)
+{
+    if (cs_ws_stream_is(s)) {
+        cs_ws_stream_set_bytes(s);
+        cs_ws_stream_set_text(s, text);
+    }
+}
+
 static int socket_relay(lua_State *L)
 {
     struct cs_relay_options o;
@@ -271,11 +281,14 @@ static int socket_relay(lua_State *L)
     o.idle_ms = opt_ms(L, "idle", o.idle_ms);
     o.linger_ms = opt_ms(L, "linger", o.linger_ms);
     bool detach = cs_opt_bool(L, 3, "detach", false), on_close = has_on_close(L);
+    bool text = cs_opt_bool(L, 3, "text", false);
     struct cs_task *t = detach ? NULL : cs_task_can_wait(L, "relay");
     if (a->state != CS_SOCK_OPEN || b->state != CS_SOCK_OPEN) {
         return cs_push_error(L, a->state != CS_SOCK_OPEN ? a->end : b->end);
     }
     struct told *told = make_told(L, detach, on_close && detach);
+    as_bytes(a->stream, text);
+    as_bytes(b->stream, text);
     int err = start(L, a, b, &o, told);
     if (err < 0) {
         if (told) {

@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "net/ws.h"
 #include "script/bind_udp.h"
 #include "script/sock.h"
 #include "script/sock_tls.h"
 
-#define READ_MAX 65536     /* bytes one read joins from small pieces */
 #define SHORT_RETRY_MS 100 /* while memory is short, accept looks again this often */
 #define STREAK_MAX                                                                                 \
     64 /* calls a task may have answered in one slice before others get their turn                 \
@@ -35,24 +35,38 @@ static void wait_on(struct cs_sock *s, struct cs_task *t, enum cs_wait what)
 
 /* ---- read ---- */
 
-/* Pushes up to READ_MAX unread bytes (more if one piece is larger). Consuming after pushing: a
- * memory error loses nothing. */
+void cs_push_front(lua_State *L, const struct cs_chain *chain, size_t n)
+{
+    const struct cs_slice *head = cs_chain_first(chain);
+    if (head && n <= head->len) {
+        lua_pushlstring(L, (const char *)head->data, n);
+        return;
+    }
+    luaL_Buffer b;
+    char *to = luaL_buffinitsize(L, &b, n);
+    cs_chain_peek(chain, to, n);
+    luaL_pushresultsize(&b, n);
+}
+
+/* Pushes up to CS_READ_MAX unread bytes. Consuming after pushing: a memory error loses nothing. */
 static void CS_RAISES push_input(lua_State *L, struct cs_stream *stream)
 {
-    const struct cs_slice *head = cs_chain_first(&stream->in);
-    size_t n = cs_chain_len(&stream->in);
-    if (n == head->len || head->len >= READ_MAX) {
-        n = head->len;
-        lua_pushlstring(L, (const char *)head->data, n);
-    } else {
-        luaL_Buffer b;
-        n = CS_MIN(n, (size_t)READ_MAX);
-        char *to = luaL_buffinitsize(L, &b, n);
-        cs_chain_peek(&stream->in, to, n);
-        luaL_pushresultsize(&b, n);
-    }
+    size_t n = CS_MIN(cs_chain_len(&stream->in), (size_t)CS_READ_MAX);
+    cs_push_front(L, &stream->in, n);
     int err = cs_stream_consume(stream, n, NULL);
     (void)err; /* dropping cannot fail */
+}
+
+/* Of a WebSocket with the code of the peer's Close, if it sent one. */
+static int CS_RAISES push_end(lua_State *L, const struct cs_stream *stream)
+{
+    int n = cs_push_error(L, CS_EOF);
+    unsigned code = cs_ws_stream_is(stream) ? cs_ws_stream_close_code(stream) : 0;
+    if (code > 0) {
+        lua_pushinteger(L, code);
+        n++;
+    }
+    return n;
 }
 
 /* Results of a read that can be answered now, or 0. */
@@ -67,14 +81,17 @@ static int CS_RAISES try_read(lua_State *L, struct cs_sock *s)
     if (!s->stream) {
         return 0;
     }
-    if (cs_chain_len(&s->stream->in) > 0) {
+    if (cs_sock_has_input(s)) {
+        if (cs_ws_stream_is(s->stream)) {
+            return cs_websocket_read(L, s->stream);
+        }
         push_input(L, s->stream);
         return 1;
     }
     if (s->stream->err) {
         return cs_push_error_as(L, cs_sock_read_error(s->stream->err), s->stream->err);
     }
-    return s->stream->eof ? cs_push_error(L, CS_EOF) : 0;
+    return s->stream->eof ? push_end(L, s->stream) : 0;
 }
 
 int cs_sock_wait_input(lua_State *L, struct cs_sock *s, const char *what, int64_t ms,
@@ -151,26 +168,31 @@ struct cs_payload cs_check_payload(lua_State *L)
     const char *bytes = cs_check_bytes(L, 2, &len);
     lua_Integer size = (lua_Integer)len;
     if (lua_isboolean(L, 3)) {
-        return (struct cs_payload){bytes, len};
+        return (struct cs_payload){bytes, len, lua_toboolean(L, 3)};
     }
+    bool text = lua_toboolean(L, lua_isboolean(L, 4) ? 4 : 5);
     lua_Integer i = lua_isnoneornil(L, 3) ? 1 : cs_check_number(L, 3);
     lua_Integer j = lua_isnoneornil(L, 4) || lua_isboolean(L, 4) ? -1 : cs_check_number(L, 4);
     i = i < 0 ? CS_MAX(size + i + 1, 1) : CS_MAX(i, 1);
     j = j < 0 ? size + j + 1 : CS_MIN(j, size);
-    return i > j ? (struct cs_payload){bytes, 0}
-                 : (struct cs_payload){bytes + i - 1, (size_t)(j - i + 1)};
+    return i > j ? (struct cs_payload){bytes, 0, text}
+                 : (struct cs_payload){bytes + i - 1, (size_t)(j - i + 1), text};
 }
 
 int cs_push_write_error(lua_State *L, int err)
 {
     bool system = err < 0 && err > -4096 && err != -ENOMEM;
-    return cs_push_error_as(L, system ? "socketwritefailed" : cs_error_string(err), err);
+    bool peer = err == CS_EWS || err == CS_EWSCUT || err == CS_ETOOBIG;
+    return cs_push_error_as(L, system || peer ? "socketwritefailed" : cs_error_string(err), err);
 }
 
 /* Hands n bytes to the stream. 0 or an error. */
-static int give(struct cs_sock *s, const char *bytes, size_t n)
+static int give(struct cs_sock *s, const char *bytes, size_t n, bool text)
 {
     struct cs_chain data = {0};
+    if (cs_ws_stream_is(s->stream)) {
+        cs_ws_stream_set_text(s->stream, text);
+    }
     int err = cs_chain_append(&data, bytes, n);
     return err < 0 ? err : cs_stream_write(s->stream, &data);
 }
@@ -211,25 +233,33 @@ static int CS_RAISES wait_in_queue(lua_State *L, struct cs_sock *s, size_t done,
     return cs_task_park(L, w->task, leave_queue, -1, write_on, (lua_KContext)done);
 }
 
+/* Bytes to give now. A message of a WebSocket is never cut. */
+static size_t room_for(const struct cs_sock *s, size_t n)
+{
+    size_t room = s->stream->err ? 1 : cs_stream_room(s->stream);
+    bool whole = s->stream->err || cs_ws_stream_is(s->stream);
+    return room > 0 && whole ? CS_MAX(n, 1u) : room;
+}
+
 /* Gives what there is room for; suspends with the rest, first in the queue once it has begun. */
 static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct cs_payload p, size_t done,
                                 bool first)
 {
-    while (done < p.len) {
-        size_t room = s->stream->err ? p.len : cs_stream_room(s->stream);
-        if (room < p.len - done) {
+    do { /* an empty message is given too */
+        size_t room = room_for(s, p.len - done);
+        if (room == 0 || room < p.len - done) {
             prepare_to_wait(L);
         }
         if (room == 0) {
             return wait_in_queue(L, s, done, first || done > 0);
         }
         size_t n = CS_MIN(room, p.len - done);
-        int err = give(s, p.bytes + done, n);
+        int err = give(s, p.bytes + done, n, p.text);
         if (err < 0) {
             return cs_push_write_error(L, err);
         }
         done += n;
-    }
+    } while (done < p.len);
     lua_pushboolean(L, true);
     return 1;
 }
@@ -259,13 +289,21 @@ static bool has_queue(const struct cs_sock *s)
 }
 
 /* Queues the rest of a message. A message that was cut and cannot be mended ends the connection. */
-static int queue_rest(struct cs_sock *s, const char *bytes, size_t n, bool cut)
+static int queue_rest(struct cs_sock *s, const char *bytes, size_t n, bool text, bool cut)
 {
-    int err = has_queue(s) ? cs_sock_hold(s, bytes, n) : give(s, bytes, n);
+    int err = has_queue(s) ? cs_sock_hold(s, bytes, n, text) : give(s, bytes, n, text);
     if (err < 0 && cut) {
         cs_sock_close(s, err, err);
     }
     return err;
+}
+
+static ssize_t offer(struct cs_sock *s, struct cs_payload p)
+{
+    if (cs_ws_stream_is(s->stream)) {
+        cs_ws_stream_set_text(s->stream, p.text);
+    }
+    return cs_stream_offer(s->stream, p.bytes, p.len);
 }
 
 /* A page, job or timer writes to a cosocket: it is never suspended (A.5). What TCP takes goes at
@@ -273,7 +311,7 @@ static int queue_rest(struct cs_sock *s, const char *bytes, size_t n, bool cut)
  * wait and does not fit. */
 static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct cs_payload p)
 {
-    ssize_t taken = has_queue(s) ? 0 : cs_stream_offer(s->stream, p.bytes, p.len);
+    ssize_t taken = has_queue(s) ? 0 : offer(s, p);
     if (taken < 0) {
         return cs_push_write_error(L, (int)taken);
     }
@@ -283,7 +321,7 @@ static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct cs_pay
         lua_pushinteger(L, (lua_Integer)queued);
         return 2;
     }
-    int err = rest > 0 ? queue_rest(s, p.bytes + taken, rest, taken > 0) : 0;
+    int err = rest > 0 || p.len == 0 ? queue_rest(s, p.bytes + taken, rest, p.text, taken > 0) : 0;
     if (err < 0) {
         return cs_push_write_error(L, err);
     }
@@ -308,12 +346,16 @@ static int sock_write(lua_State *L)
     if (!s->stream && s->state != CS_SOCK_DATAGRAM) {
         return cs_push_error_as(L, "invalidsocketcon", CS_ESTATE);
     }
-    if (p.len == 0) {
+    bool ws = s->stream && cs_ws_stream_is(s->stream);
+    if (p.len == 0 && !(ws && cs_ws_stream_is_messages(s->stream))) {
         lua_pushboolean(L, false);
         return 1;
     }
     if (s->state == CS_SOCK_DATAGRAM) {
         return cs_datagram_write(L, s, p);
+    }
+    if (ws && p.len > cs_ws_stream_write_max(s->stream)) {
+        return cs_push_error(L, CS_ETOOBIG);
     }
     if (s->mode == CS_SOCK_COSOCKET && (!t || t->kind != CS_TASK_COSOCKET)) {
         return write_queued(L, s, p);
@@ -435,7 +477,7 @@ static int CS_RAISES disable_self(lua_State *L, struct cs_sock *s)
     if (s->latched) {
         return take_latched(L, s);
     }
-    if (s->stream && s->stream->eof && cs_chain_len(&s->stream->in) == 0) {
+    if (s->stream && s->stream->eof && !cs_sock_has_input(s)) {
         int err = s->stream->err ? s->stream->err : CS_EOF;
         return cs_push_error_as(L, cs_sock_read_error(err), err);
     }
@@ -506,7 +548,7 @@ static int sock_enable(lua_State *L)
         s->disabled = CS_SOCK_ENABLED;
         if (s->state == CS_SOCK_DATAGRAM) {
             cs_sock_wake(s, 0); /* it looks for itself */
-        } else if (s->stream && (cs_chain_len(&s->stream->in) > 0 || s->stream->eof)) {
+        } else if (s->stream && (s->stream->eof || cs_sock_has_input(s))) {
             cs_sock_wake(s, 0);
         }
     } else if (s->owner && s->waiter == s->owner && s->waiter->waiting == CS_WAIT_DISABLE) {
@@ -589,13 +631,14 @@ static const char *state_name(const struct cs_sock *s)
     if (t) {
         return waits[t->waiting];
     }
-    return s->state == CS_SOCK_UNBOUND ? "notcon" : "exec";
+    bool fresh = s->stream && cs_ws_stream_is(s->stream); /* not given to event yet */
+    return s->state == CS_SOCK_UNBOUND || fresh ? "notcon" : "exec";
 }
 
 static int sock_state(lua_State *L)
 {
     struct cs_sock *s = cs_sock_check(L, 1);
-    bool ended = s->stream && s->stream->eof && cs_chain_len(&s->stream->in) == 0;
+    bool ended = s->stream && s->stream->eof && !cs_sock_has_input(s);
     lua_pushstring(L, state_name(s));
     lua_pushboolean(L, (s->state == CS_SOCK_OPEN && !ended) || s->state == CS_SOCK_LISTENING ||
                            (s->state == CS_SOCK_DATAGRAM && !cs_udp_lost(s->udp)));
@@ -749,6 +792,8 @@ void cs_bind_sock_methods(lua_State *L)
     luaL_setfuncs(L, methods, 1);
     lua_pushvalue(L, -2);
     luaL_setfuncs(L, cs_sock_tls_methods, 1);
+    lua_pushvalue(L, -2);
+    luaL_setfuncs(L, cs_sock_ws_methods, 1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
 }

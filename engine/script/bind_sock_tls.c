@@ -14,10 +14,20 @@
 
 /* ---- waiting for the handshake ---- */
 
+/* The uppermost TLS stream, which may have a WebSocket over it; NULL: there is none. */
+static struct cs_stream *tls_stream(const struct cs_sock *s)
+{
+    struct cs_stream *l = s->stream;
+    while (l && !cs_tls_stream_session(l)) {
+        l = l->ops->lower(l);
+    }
+    return l;
+}
+
 static bool shaking(const struct cs_sock *s)
 {
-    return s->stream && cs_tls_stream_session(s->stream) && !s->stream->err &&
-           !cs_tls_stream_is_ready(s->stream);
+    const struct cs_stream *l = tls_stream(s);
+    return l && !l->err && !cs_tls_stream_is_ready(l);
 }
 
 static int CS_RAISES wait_ready(lua_State *L, struct cs_sock *s, const char *what, lua_KFunction k)
@@ -35,7 +45,8 @@ static int CS_RAISES wait_ready(lua_State *L, struct cs_sock *s, const char *wha
 /* The session of a TLS socket whose handshake has succeeded, else NULL. */
 static struct cs_tls *session(const struct cs_sock *s)
 {
-    return s->stream && !s->stream->err ? cs_tls_stream_session(s->stream) : NULL;
+    struct cs_stream *l = tls_stream(s);
+    return l && !l->err ? cs_tls_stream_session(l) : NULL;
 }
 
 /* Defines sock_NAME, which waits if it must and then answers. */
@@ -167,8 +178,9 @@ static int sock_maxsize(lua_State *L)
     struct cs_sock *s = cs_sock_check(L, 1);
     lua_Integer n = cs_check_number(L, 2);
     luaL_argcheck(L, n >= 1, 2, "size out of range");
-    if (s->stream && cs_tls_stream_session(s->stream)) {
-        cs_tls_stream_set_record_max(s->stream, (size_t)n);
+    struct cs_stream *l = tls_stream(s);
+    if (l) {
+        cs_tls_stream_set_record_max(l, (size_t)n);
     }
     return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "net/ws.h"
 #include "script/sock_tls.h"
 
 /* ---- waking ---- */
@@ -38,6 +39,9 @@ static void pass_message(struct cs_sock *s, struct cs_writer *w)
 {
     struct cs_chain data;
     cs_chain_init(&data);
+    if (cs_ws_stream_is(s->stream)) {
+        cs_ws_stream_set_text(s->stream, w->text);
+    }
     s->held -= cs_chain_len(&w->data);
     cs_chain_move_all(&data, &w->data);
     free_message(s, w);
@@ -59,13 +63,14 @@ void cs_sock_next_writer(struct cs_sock *s)
     }
 }
 
-int cs_sock_hold(struct cs_sock *s, const void *bytes, size_t n)
+int cs_sock_hold(struct cs_sock *s, const void *bytes, size_t n, bool text)
 {
     struct cs_writer *w = cs_zalloc(sizeof(*w));
     if (!w || cs_chain_append(&w->data, bytes, n) < 0) {
         cs_free(w);
         return -ENOMEM;
     }
+    w->text = text;
     cs_list_append(&s->writers, &w->node);
     s->held += n;
     return 0;
@@ -104,6 +109,15 @@ void cs_sock_leave(struct cs_task *t)
 
 /* ---- events of the stream ---- */
 
+bool cs_sock_has_input(const struct cs_sock *s)
+{
+    struct cs_ws_input in;
+    if (!s->stream || !cs_ws_stream_is(s->stream)) {
+        return s->stream && cs_chain_len(&s->stream->in) > 0;
+    }
+    return cs_ws_stream_next(s->stream, &in);
+}
+
 static void on_input(void *user, struct cs_stream *stream)
 {
     struct cs_sock *s = user;
@@ -125,13 +139,14 @@ static void on_room(void *user, struct cs_stream *stream)
 static void on_eof(void *user, struct cs_stream *stream, int err)
 {
     struct cs_sock *s = user;
+    (void)stream;
     if (err < 0) {
         cs_sock_wake_writers(s, err);
     }
     if (!s->waiter) {
         return;
     }
-    if (s->disabled != CS_SOCK_ENABLED && err == 0 && cs_chain_len(&stream->in) > 0) {
+    if (s->disabled != CS_SOCK_ENABLED && err == 0 && cs_sock_has_input(s)) {
         return;
     }
     if (s->waiter->waiting == CS_WAIT_READ) {
@@ -188,12 +203,21 @@ void cs_sock_replace(struct cs_sock *s, struct cs_stream *stream)
     cs_stream_attach(stream, &stream_user, s);
 }
 
+/* The stream is somebody else's from now on. */
+static void let_go(struct cs_stream *stream)
+{
+    cs_stream_detach(stream);
+    for (struct cs_stream *l = stream; l; l = l->ops->lower(l)) {
+        cs_tls_stream_forget(l);
+    }
+}
+
 static void drop_stream(struct cs_sock *s, int why)
 {
     struct cs_stream *stream = s->stream;
     s->stream = NULL;
     s->vm->socket_count--;
-    cs_stream_detach(stream);
+    let_go(stream);
     cs_stream_close(stream, CS_CLOSE_GRACEFUL, why);
 }
 
@@ -208,8 +232,7 @@ struct cs_stream *cs_sock_release(struct cs_sock *s)
 {
     struct cs_stream *stream = s->stream;
     CS_ASSERT(stream);
-    cs_stream_detach(stream);
-    cs_tls_stream_forget(stream);
+    let_go(stream);
     s->stream = NULL;
     s->vm->socket_count--;
     cs_sock_close(s, CS_ECLOSED, 0);

@@ -67,10 +67,12 @@ struct cs_writer {
     struct cs_list node;
     struct cs_task *task; /* NULL: a message */
     struct cs_chain data; /* of a message */
+    bool text;            /* likewise: what it is in a WebSocket */
 };
 
 #define CS_SOCK_TYPE "ba.socket"
 #define CS_SOCK_QUEUELEN 16384
+#define CS_READ_MAX 65535 /* bytes one read joins: what one write to a WebSocket takes */
 
 /* A new userdata on L's stack, UNBOUND. */
 CS_RAISES struct cs_sock *cs_sock_new(lua_State *L, enum cs_sock_mode mode);
@@ -104,12 +106,16 @@ extern const struct cs_bound_user cs_sock_bound_user;
 /* Lets everyone who is suspended in write here try again (err 0), or fail. */
 void cs_sock_wake_writers(struct cs_sock *s, int err);
 
-/* The bytes of write(data [, i [, j]]), as string.sub would cut them. */
+/* The bytes of write(data [, i [, j]] [, text]), as string.sub would cut them. */
 struct cs_payload {
     const char *bytes;
     size_t len;
+    bool text;
 };
 CS_RAISES struct cs_payload cs_check_payload(lua_State *L);
+
+/* Pushes the first n bytes (at most its length) as a string. */
+CS_RAISES void cs_push_front(lua_State *L, const struct cs_chain *chain, size_t n);
 
 /* Results of a write that failed. */
 CS_RAISES int cs_push_write_error(lua_State *L, int err);
@@ -121,7 +127,10 @@ void cs_sock_wake(struct cs_sock *s, int err);
 void cs_sock_next_writer(struct cs_sock *s);
 
 /* Puts a message of n bytes behind those who wait. 0 or -ENOMEM. */
-CS_MUST_CHECK int cs_sock_hold(struct cs_sock *s, const void *bytes, size_t n);
+CS_MUST_CHECK int cs_sock_hold(struct cs_sock *s, const void *bytes, size_t n, bool text);
+
+/* There is something to read; of a WebSocket, a frame or a piece of one. */
+bool cs_sock_has_input(const struct cs_sock *s);
 
 /* For cs_task_park: takes the task off the socket it waits on (t->user). */
 void cs_sock_leave(struct cs_task *t);
@@ -140,6 +149,10 @@ CS_RAISES int cs_sock_wait_input(lua_State *L, struct cs_sock *s, const char *wh
 
 /* bind_sock_tls.c: the methods that are about TLS. */
 extern const luaL_Reg cs_sock_tls_methods[];
+
+/* bind_websocket.c: the methods, and what a read of a WebSocket that has input gives. */
+extern const luaL_Reg cs_sock_ws_methods[];
+CS_RAISES int cs_websocket_read(lua_State *L, struct cs_stream *stream);
 
 /* bind_hello.c: the method, and what it needs; once a VM. */
 int cs_sock_clienthello(lua_State *L);

@@ -193,6 +193,7 @@ static void CS_RAISES open_api(lua_State *L)
     cs_bind_socket(L);
     cs_bind_udp(L);
     cs_bind_relay(L);
+    cs_bind_websocket(L);
     cs_bind_pack(L);
     cs_bind_http(L);
     cs_bind_thread(L);

@@ -5,14 +5,16 @@
 ---@class ba.socket
 local Socket = {}
 
----What is there, at least one byte and at most 64 KiB; waits for it. A time-out leaves the socket usable. In a cosocket only its
----own coroutine may read it, else an error is raised. Datagrams: one; with `true` its sender's address too.
+---What is there, at least one byte and at most 65535; waits for it. A time-out leaves the socket usable. In a cosocket only its
+---own coroutine may read it, else an error is raised. Datagrams: one; with `true` its sender's address too. WebSockets: a frame,
+---and whether it is text; one over 8 KiB in pieces, each with the bytes read of it and its length.
 ---Errors: timeout, socketclosed, socketreadfailed, closed, sysshutdown; incorrectuse (not connected, no time).
 ---@param ms? number 0: look only
 ---@param from? boolean
 ---@return string? data
----@return ba.socket.error|string? err or the sender's address
----@return integer? port
+---@return ba.socket.error|string|boolean? err, the sender's address, or whether it is text
+---@return integer? port or the bytes read of the frame
+---@return integer? frame_length
 function Socket:read(ms, from) end
 
 ---true when the connection has taken the bytes; waits above `write_buffer` unsent bytes. An empty text: false. From a
@@ -21,9 +23,10 @@ function Socket:read(ms, from) end
 ---@param data string|number|ba.bytearray
 ---@param i? integer as in string.sub
 ---@param j? integer
+---@param text? boolean WebSockets: a text frame; also as the second argument or after i
 ---@return boolean? ok
 ---@return integer|ba.socket.error? queued_or_err
-function Socket:write(data, i, j) end
+function Socket:write(data, i, j, text) end
 
 ---The next connection of a listener, in blocking mode. Only in the listener's own coroutine; waits. nil when it has closed.
 ---@return ba.socket? sock

@@ -50,6 +50,7 @@
 ---@field linger? number ms that one side may stay silent after the other has ended; default 30000, 0: for ever
 ---@field detach? boolean return true at once; default false
 ---@field on_close? fun(result: ba.socket.relay_result) with detach: a job that gets the result
+---@field text? boolean what a WebSocket among them is sent is text; default false
 
 ---@class ba.socket.relay_result
 ---@field a_to_b integer bytes

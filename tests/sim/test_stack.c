@@ -1,6 +1,6 @@
 /*
  * test_stack - streams over streams: tunnels of several hops in one engine, whose inner links speak
- * frames or TLS (once or twice over each other), each hop a relay:
+ * frames, TLS or WebSocket (one or two layers, each drawn), each hop a relay:
  *
  *   client ── conn ≈ frame·conn ── conn·frame ≈ frame·conn ── conn·frame ≈ conn ── origin
  *             (first hop)           (middle hops)              (last hop)
@@ -16,6 +16,7 @@
 #include "net/listener.h"
 #include "net/relay.h"
 #include "net/tls.h"
+#include "net/ws.h"
 #include "sim.h"
 #include "sim_cell.h"
 #include "sim_tunnel.h"
@@ -44,10 +45,11 @@ static struct sim_cell cell;
 static struct cs_relay_options options;
 static struct stream_frame_config frame_config;
 static struct tunnel tunnels[TUNNELS_MAX];
-static unsigned tunnels_n, hops_n, layers, listeners_open;
+enum kind { FRAMES, WEBSOCKET, TLS }; /* TLS's bytes differ from run to run, their number hardly */
+static enum kind layers[2];           /* from below */
+static unsigned tunnels_n, hops_n, layers_n, listeners_open;
 static struct cs_pem_text tls_pem, tls_key;
-static struct cs_tls_context *tls_client, *tls_server; /* NULL: frames. The bytes of TLS differ from
-                                                  run to run, their number hardly. */
+static struct cs_tls_context *tls_client, *tls_server;
 
 static void on_relay_done(void *user, const struct cs_relay_result *result)
 {
@@ -61,23 +63,32 @@ static void on_relay_done(void *user, const struct cs_relay_result *result)
     h->result = *result;
 }
 
-static struct cs_stream *layer(struct cs_stream *lower, struct cs_tls_context *context)
+static struct cs_stream *layer(enum kind kind, struct cs_stream *lower, bool server)
 {
-    struct cs_tls_stream_spec spec = {.context = context,
-                                      .peer = &(struct cs_tls_peer){.host = "hop"}};
+    const struct cs_tls_stream_spec tls = {.context = server ? tls_server : tls_client,
+                                           .peer = &(struct cs_tls_peer){.host = "hop"}};
+    const struct cs_ws_stream_spec ws = {.role = server ? CS_WS_SERVER : CS_WS_CLIENT,
+                                         .half_close = true,
+                                         .size_max = CS_WS_SIZE_MAX};
     struct cs_stream *s = NULL;
-    if (!context) {
+    switch (kind) {
+    case TLS:
+        return cs_tls_stream_create(&s, &cell.net, lower, &tls) == 0 ? s : NULL;
+    case WEBSOCKET:
+        SIM_CHECK(cs_ws_stream_create(&s, &cell.net, lower, &ws) == 0);
+        cs_ws_stream_set_bytes(s);
+        return s;
+    default:
         return stream_frame_create(cell.loop, lower, &frame_config);
     }
-    return cs_tls_stream_create(&s, &cell.net, lower, &spec) == 0 ? s : NULL;
 }
 
 /* The stream a hop relays: plain at the outer ends of the tunnel. */
-static struct cs_stream *stack(struct cs_conn *c, bool plain, struct cs_tls_context *context)
+static struct cs_stream *stack(struct cs_conn *c, bool plain, bool server)
 {
     struct cs_stream *s = cs_conn_stream(c);
-    for (unsigned i = 0; i < layers && !plain; i++) {
-        s = layer(s, context);
+    for (unsigned i = 0; i < layers_n && !plain; i++) {
+        s = layer(layers[i], s, server);
         SIM_CHECK(s && cs_conn_of(cs_stream_bottom(s)) == c);
     }
     return s;
@@ -126,8 +137,8 @@ static void on_connected(void *user, struct cs_conn *c, int err)
         cs_stream_close(cs_conn_stream(h->a), CS_CLOSE_ABORT, err);
         return;
     }
-    struct cs_stream *a = stack(h->a, h->index == 0, tls_server);
-    struct cs_stream *b = stack(h->b, h->index == hops_n - 1, tls_client);
+    struct cs_stream *a = stack(h->a, h->index == 0, true);
+    struct cs_stream *b = stack(h->b, h->index == hops_n - 1, false);
     struct cs_relay *r = cs_relay_start(&cell.net, a, b, &options, on_relay_done, h);
     SIM_CHECK(r);
     h->relaying = true;
@@ -181,10 +192,11 @@ static void setup(void)
         .late_pm = sim_chance(500) ? 0 : (unsigned)sim_between(1, 900),
     };
     hops_n = (unsigned)sim_between(2, HOPS_MAX);
-    layers = (unsigned)sim_between(1, 2);
-    if (sim_chance(500) || !tls_pem.bytes) { /* the first run fills the library's caches */
-        open_tls();
+    layers_n = (unsigned)sim_between(1, 2);
+    for (unsigned i = 0; i < layers_n; i++) {
+        layers[i] = (enum kind)sim_between(FRAMES, TLS);
     }
+    open_tls();
     tunnels_n = (unsigned)sim_between(1, TUNNELS_MAX);
     listeners_open = 0;
     for (unsigned i = 0; i < tunnels_n * hops_n; i++) {
