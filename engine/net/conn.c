@@ -418,6 +418,13 @@ static int writable(const struct cs_conn *c)
     return err;
 }
 
+/* Whoever sees no room now hears when there is some. */
+static void out_grew(struct cs_conn *c)
+{
+    c->full = c->full || cs_chain_len(&c->out) >= c->net->config.out_high;
+    cs_conn_mark_dirty(c);
+}
+
 static int conn_write(struct cs_stream *s, struct cs_chain *data)
 {
     struct cs_conn *c = of(s);
@@ -435,8 +442,7 @@ static int conn_write(struct cs_stream *s, struct cs_chain *data)
     if (scarce && !c->send.armed) {
         give_back(c);
     }
-    c->full = c->full || cs_chain_len(&c->out) >= c->net->config.out_high;
-    cs_conn_mark_dirty(c);
+    out_grew(c);
     return 0;
 }
 
@@ -463,6 +469,7 @@ static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
     cs_conn_mark_dirty(c);
     if (c->offered && cs_chain_len(&c->out) + len <= OFFER_MIN) {
         taken = cs_chain_append(&c->out, data, len);
+        out_grew(c);
         return taken < 0 ? taken : (ssize_t)len;
     }
     keep_little_unsent(c);

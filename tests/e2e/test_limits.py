@@ -42,6 +42,32 @@ class PortTest(harness.Case):
 
 
 @harness.both_descriptor_kinds
+class WriteBufferTest(harness.Case):
+    def test_the_smallest(self):
+        """What a job has written fills it, before a cosocket writes behind it in the same turn."""
+        port = harness.free_port()
+        self.write("writers.lua", f"""
+ba.socket.bind({port}, {{intf = "127.0.0.1"}}):event(function(l)
+   local s = l:accept()
+   local writer = ba.socket.event(function(own)
+      own:disable()
+      s:write "the end"
+      s:close()
+   end)
+   s:event(function() s:read() end, "s")
+   ba.thread.run(function()
+      s:write(("a"):rep(100)) -- TCP takes it
+      s:write(("b"):rep(4096)) -- joined, to be sent at the end of the turn
+      writer:enable()
+   end)
+end, "r")
+""")
+        self.service('write_buffer = "4k"\nservice "writers" { script = "writers.lua" }', [port])
+        with self.connect(port) as s:
+            self.assertEqual(harness.read_all(s), b"a" * 100 + b"b" * 4096 + b"the end")
+
+
+@harness.both_descriptor_kinds
 class DescriptorTest(harness.Case):
     nofile = 64
 
