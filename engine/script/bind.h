@@ -33,6 +33,7 @@ CS_RAISES void cs_bind_absent(lua_State *L);    /* what says by name that it is 
 CS_RAISES void cs_bind_io(lua_State *L);        /* ba.openio, ba.mkio, the io objects */
 CS_RAISES void cs_bind_cert(lua_State *L);      /* ba.create with certificates, ba.parsecert */
 CS_RAISES void cs_bind_luasocket(lua_State *L); /* the global sockcompat */
+CS_RAISES void cs_bind_mime(lua_State *L);      /* the global mime */
 CS_RAISES void cs_bind_trace(lua_State *L);     /* trace, tracep, print to the log in services */
 
 /* Makes the metatable `name` for luaL_checkudata: its metamethods, and with `methods` (or NULL)

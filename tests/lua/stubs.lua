@@ -1,7 +1,7 @@
 -- scripts/stubs/*.lua against the API of the running daemon: every function has a stub, and every stub a function. Names are
 -- compared, not types. A new function goes into the stub file of its table (a new file: add it to the list), and
 -- into docs/lua-api.md.
-local FILES = {"ba", "bytearray", "cert", "crypto", "date", "http", "io", "json", "random", "sock", "sockcompat", "socket", "test", "text", "thread", "timer",
+local FILES = {"ba", "bytearray", "cert", "crypto", "date", "http", "io", "json", "mime", "random", "sock", "sockcompat", "socket", "test", "text", "thread", "timer",
                "tls", "trace", "udp", "websocket"}
 
 -- Of which metatables the methods are, by the name of the type in the engine, where the stubs call it otherwise.
@@ -19,6 +19,7 @@ local function api()
   end
   add("ba.", ba)
   add("sockcompat.", sockcompat)
+  add("mime.", mime)
   for _, name in ipairs {"trace", "tracep", "describe", "it", "before_each", "after_each", "skip"} do
     found[name] = type(_G[name]) == "function" or nil
   end
