@@ -27,13 +27,15 @@ local WITH_BODY = {POST = true, PUT = true, PATCH = true}
 local ENDS = {socketclosed = true, socketreadfailed = true, socketwritefailed = true}
 local AGAIN = {GET = true, HEAD = true, OPTIONS = true, TRACE = true} -- may be sent twice
 
+-- Of a WebSocket's handshake: ours alone.
+local HANDSHAKE = {connection = true, upgrade = true, ["sec-websocket-key"] = true, ["sec-websocket-version"] = true,
+                   ["sec-websocket-extensions"] = true}
+
 local OPTIONS = {shark = "userdata", persistent = "boolean", intf = "string", ipv6 = "boolean", proxy = "string",
                  proxyport = "number", socks = "boolean", proxyuser = "string", proxypass = "string", proxycon = "boolean",
                  maxsize = "number"}
 local REQUEST = {url = "string", method = "string", header = "table", query = "table", user = "string", password = "string",
                  size = "number", trusted = "boolean"}
-
-local function websocket() return require "cosock.websocket" end
 
 local function check(op, types, what)
   if type(op) ~= "table" then error(("%s: expected a table, got %s"):format(what, type(op)), 3) end
@@ -191,7 +193,7 @@ local function fields(self, op, to)
   for name in pairs(op.header or {}) do names[#names + 1] = tostring(name) end
   table.sort(names)
   for _, name in ipairs(names) do
-    local value = op.header[name]
+    local value = not (SOCKET[to.scheme] and HANDSHAKE[name:lower()]) and op.header[name] or nil
     for _, one in ipairs(type(value) == "table" and value or {value}) do add(name, one) end
   end
   local function default(name, value)
@@ -205,6 +207,18 @@ local function fields(self, op, to)
   default("Connection", self.op.persistent == false and not SOCKET[to.scheme] and "close")
   default("Authorization", self.credentials and self.credentials:answer(self.method, to.target))
   return list, given
+end
+
+-- Adds what asks for a WebSocket. The caller offers subprotocols by a field.
+local function offer_websocket(self, list)
+  local subprotocols = {}
+  for _, field in ipairs(list) do
+    for name in (field[1]:lower() == "sec-websocket-protocol" and field[2] or ""):gmatch "[^%s,]+" do
+      subprotocols[#subprotocols + 1] = name
+    end
+  end
+  self.offer = require "cosock.websocket".offer(list)
+  self.offer.subprotocols = subprotocols
 end
 
 -- What is to be written: nil for nothing, "chunked", or the number of bytes.
@@ -222,14 +236,15 @@ end
 local function attempt(self, op, to)
   local ok, err, why = open(self, to, op.trusted)
   if not ok then return nil, err, why end
-  self.head, self.upload, self.unseen, self.looked = nil, upload_of(op, self.method), 0, 0
+  self.head, self.unseen, self.looked = nil, 0, 0
+  self.upload = not SOCKET[to.scheme] and upload_of(op, self.method) or nil
   local list, given = fields(self, op, to)
   local body = self.upload and self.upload ~= 0
   if body and self.credentials and not given.authorization and not given.expect then
     list[#list + 1] = {"Expect", "100-continue"} -- the server may want to know who we are first
     given.expect = true
   end
-  if SOCKET[to.scheme] then self.offer = websocket().offer(list) end
+  if SOCKET[to.scheme] then offer_websocket(self, list) end
   local text
   text, err, why = ba.http.request(self.method, to.target, list)
   if not text then return nil, err, why end
@@ -260,12 +275,9 @@ end
 
 local function check_websocket(self)
   if not self.offer or self.head.status ~= 101 then return true end
-  local ok, err = websocket().check(self.head, self.offer)
-  if ok then
-    self.agreed = ok
-    return true
-  end
-  return fail(self, err)
+  local ok, err, why = require "cosock.websocket".check(self.head, self.offer)
+  if ok then return true end
+  return fail(self, err, why)
 end
 
 -- Sends a request. True: an answer can be looked at, or the body be written; nil and an error; with an HTTP proxy also nil and its
@@ -281,6 +293,7 @@ function methods:request(op)
   to.place = (SECURE[to.scheme] and "tls " or "") .. url.authority(to)
   if op.trusted and not SECURE[to.scheme] then return fail(self, "sslnottrusted") end
   self.scheme = to.scheme
+  if SOCKET[to.scheme] then self.method = "GET" end
   set_credentials(self, op, to)
   for _ = 1, 3 do -- one for a challenge, one for a nonce that was too old
     local ok
