@@ -64,7 +64,7 @@ void cs_ring_config_default(struct cs_ring_config *config)
     *config = (struct cs_ring_config){
         .small_buffers = 256,
         .small_size = 2048,
-        .bulk_buffers = 16,
+        .bulk_buffers = 8,      /* together a quarter of a processor's L2 cache */
         .bulk_size = 15 * 4096, /* what a script reads at once fits one WebSocket frame */
         /* A small datagram touches the first page of a buffer only. */
         .datagram_buffers = 256,
