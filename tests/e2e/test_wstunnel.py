@@ -1,0 +1,121 @@
+"""wstunnel.lua: TCP through a WebSocket to a peer cosockd; both ends in one daemon."""
+
+import os
+import socket
+import subprocess
+
+import harness
+import pki
+import ws
+from flow import Flow
+
+
+class TunnelCase(harness.Case):
+    def tunnel(self, origin_port, here="", there="", settings="", scheme="ws", host="127.0.0.1"):
+        front, gate = harness.free_port(), harness.free_port()
+        self.gate = gate
+        daemon = self.service(f"""{settings}
+service "there" {{ script = "wstunnel.lua", listen = "127.0.0.1:{gate}", targets = {{ ["/t"] = "127.0.0.1:{origin_port}" }}, {there} }}
+service "here" {{ script = "wstunnel.lua", listen = "127.0.0.1:{front}", url = "{scheme}://{host}:{gate}/t", {here} }}
+""", [front, gate])
+        return daemon, front
+
+
+@harness.both_descriptor_kinds
+class WsTunnelFlowTest(TunnelCase, Flow):
+    """Slow readers and resets, as in the other tunnels."""
+
+
+@harness.both_descriptor_kinds
+class WsTunnelTest(TunnelCase):
+    def test_bytes_both_ways(self):
+        _, port = self.tunnel(self.server(harness.echo).port)
+        for size in (1, 1000, 65536, 4 << 20):
+            self.assert_echo(port, harness.noise(size, size))
+
+    def test_half_close_by_the_client(self):
+        def answer_at_the_end(connection):
+            data = harness.read_all(connection)
+            connection.sendall(harness.digest(data).encode() * 2000)
+
+        _, port = self.tunnel(self.server(answer_at_the_end).port)
+        for size in (0, 1, 100000, 3 << 20):
+            data = harness.noise(size, size)
+            with self.connect(port) as s:
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                self.assertEqual(harness.read_all(s), harness.digest(data).encode() * 2000)
+
+    def test_half_close_by_the_origin(self):
+        greeting, seen = harness.noise(200000), []
+
+        def greet_then_listen(connection):
+            connection.sendall(greeting)
+            connection.shutdown(socket.SHUT_WR)
+            seen.append(harness.digest(harness.read_all(connection)))
+
+        _, port = self.tunnel(self.server(greet_then_listen).port)
+        for size in (0, 1, 100000, 3 << 20):
+            data = harness.noise(size, size)
+            with self.connect(port) as s:
+                self.assertEqual(harness.digest(harness.read_all(s)), harness.digest(greeting))
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                harness.until(lambda: seen, 20, "the origin's end")
+            self.assertEqual(seen.pop(), harness.digest(data))
+
+    def test_secret(self):
+        origin = self.server(harness.echo)
+        _, port = self.tunnel(origin.port, 'secret = "open-sesame"', 'secret = "open-sesame"')
+        self.assert_echo(port)
+        for header in ((), [("Authorization", "Bearer open-sesam")], [("Authorization", "Basic open-sesame")]):
+            with self.assertRaises(ws.Refused) as refused:
+                ws.connect(self.connect(self.gate), "/t", ["tunnel.cosockd"], header)
+            self.assertEqual(refused.exception.status, 403)
+        ws.connect(self.connect(self.gate), "/t", ["tunnel.cosockd"], [("Authorization", "Bearer open-sesame")])[0].end()
+
+    def test_wrong_secret(self):
+        daemon, port = self.tunnel(self.server(harness.echo).port, 'secret = "a"', 'secret = "b"')
+        with self.connect(port) as s:
+            self.assertEqual(harness.read_all(s), b"")
+        daemon.wait_log("no tunnel through ws://127.0.0.1:.*: status 403")
+
+    def test_a_client_that_is_no_tunnel(self):
+        self.tunnel(self.server(harness.echo).port)
+        with self.assertRaises(ws.Refused) as refused:
+            ws.connect(self.connect(self.gate), "/t", ["binary"])
+        self.assertEqual(refused.exception.status, 400)
+
+    def test_an_origin_that_is_not_there(self):
+        daemon, port = self.tunnel(harness.free_port())
+        with self.connect(port) as s:
+            self.assertEqual(harness.read_all(s), b"")
+        daemon.wait_log("no tunnel through ws://127.0.0.1:.*: status 502")
+
+    def test_tls(self):
+        self.need("openssl")
+        certs = pki.Pki(os.path.join(self.directory, "pki"))
+        cert, key = certs.issue("localhost")
+        _, port = self.tunnel(self.server(harness.echo).port, f'upstream_tls = {{ ca = "{certs.ca}" }}',
+                              f'tls = {{ cert = "{cert}", key = "{key}" }}', scheme="wss", host="localhost")
+        self.assert_echo(port, harness.noise(1 << 20))
+
+    def test_pings(self):
+        _, port = self.tunnel(self.server(harness.echo).port, 'ping = "50ms"', 'ping = "50ms"')
+        with self.connect(port) as s:
+            self.assertTrue(ws.quiet(s, 0.5))
+            s.sendall(b"still there")
+            self.assertEqual(harness.read_exactly(s, 11), b"still there")
+
+    def test_bad_configurations(self):
+        for body, words in (('url = "http://x/"', "is not one (ws://"), ('url = "ws://x/", upstream_tls = {}', "wss:// is TLS"),
+                            ('url = "ws://x/", target = "a:1"', 'unknown key "target"'), ('target = "a:1", upstream_tls = {}', 'unknown key "upstream_tls"'),
+                            ('target = "a:1", secret = "two words"', "secret:"), ("", "no target, targets or tokens")):
+            path = self.config(f'service "b" {{ script = "wstunnel.lua", listen = ":1", {body} }}\n')
+            run = subprocess.run([harness.COSOCKD, "-t", "-c", path], capture_output=True, text=True, check=False, timeout=60)
+            self.assertNotEqual(run.returncode, 0, body)
+            self.assertIn(words, run.stderr + run.stdout, body)
+
+
+if __name__ == "__main__":
+    harness.main()
