@@ -15,6 +15,9 @@
 
 #define NAME_MAX_BYTES 63
 
+/* The script of services that name a folder of pages instead. */
+#define PAGES_SCRIPT "pages.lua"
+
 struct csd_config *csd_config_ref(struct csd_config *c)
 {
     c->refs++;
@@ -31,6 +34,7 @@ void csd_config_unref(struct csd_config *c)
     }
     cs_free(c->parts);
     cs_free(c->limits);
+    cs_free(c->app_argv);
     csd_settings_free(&c->settings);
     csd_ticket_keys_wipe(&c->ticket_keys);
     cs_conf_free(&c->conf);
@@ -143,12 +147,51 @@ static const char *argument_word(size_t i, const void *arg)
     return i < args->table.count ? args->table.members[i].key : NULL;
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* `app`, a folder relative to that of the main file, becomes a path of the system. 0 or -ENOMEM. */
+static int resolve_app(struct cs_conf_service *s, const char *folder, struct cs_errors *errors)
+{
+    struct cs_value *app = (struct cs_value *)(uintptr_t)cs_value_get(&s->args, "app");
+
+    if (!app || app->type == CS_VALUE_NIL) {
+        return 0;
+    }
+    if (app->type != CS_VALUE_STRING || strlen(app->string.bytes) != app->string.len) {
+        cs_errors_add(errors, s->args.file, s->args.line,
+                      "service \"%s\": app must be the name of a folder", s->name);
+        return 0;
+    }
+    char *path = csd_path_join(folder, app->string.bytes);
+
+    if (!path) {
+        return -ENOMEM;
+    }
+    if (!is_folder(path)) {
+        cs_errors_add(errors, s->args.file, s->args.line, "service \"%s\": app \"%s\" is no folder",
+                      s->name, path);
+    }
+    cs_free(app->string.bytes);
+    app->string.bytes = path;
+    app->string.len = strlen(path);
+    return 0;
+}
+
 /* The script's name, or NULL with the error reported. */
 static const char *script_of(const struct cs_conf_service *s, struct cs_errors *errors)
 {
     const struct cs_value *script = cs_value_get(&s->args, "script");
+    const struct cs_value *app = cs_value_get(&s->args, "app");
     const char *near;
 
+    if (!script && app && app->type == CS_VALUE_STRING) {
+        return PAGES_SCRIPT;
+    }
     if (script && script->type == CS_VALUE_STRING && script->string.len > 0 &&
         strlen(script->string.bytes) == script->string.len) {
         return script->string.bytes;
@@ -164,7 +207,8 @@ static const char *script_of(const struct cs_conf_service *s, struct cs_errors *
                       "service \"%s\" has no script; did you mean it by \"%s\"?", s->name, near);
     } else {
         cs_errors_add(errors, s->args.file, s->args.line,
-                      "service \"%s\" has no script: add script = \"FILE.lua\"", s->name);
+                      "service \"%s\" has no script: add script = \"FILE.lua\" or app = \"FOLDER\"",
+                      s->name);
     }
     return NULL;
 }
@@ -195,7 +239,7 @@ int csd_config_admit(const struct csd_config *c, struct cs_admit *a)
 static int read_services(struct csd_config *c, const struct search *search,
                          struct cs_errors *errors)
 {
-    const struct cs_conf *conf = &c->conf;
+    struct cs_conf *conf = &c->conf;
 
     c->parts = cs_zalloc(conf->service_count * sizeof(*c->parts));
     c->limits = cs_zalloc(conf->service_count * sizeof(*c->limits));
@@ -204,11 +248,14 @@ static int read_services(struct csd_config *c, const struct search *search,
     }
     c->program.parts = c->parts;
     for (size_t i = 0; i < conf->service_count; i++) {
-        const struct cs_conf_service *s = &conf->services[i];
+        struct cs_conf_service *s = &conf->services[i];
         const char *script = script_of(s, errors);
         char *path = NULL;
 
         check_name(conf, i, errors);
+        if (resolve_app(s, search->folders[0], errors) != 0) {
+            return -ENOMEM;
+        }
         if (read_limits(&c->limits[i], s, errors) != 0) {
             return -ENOMEM;
         }
@@ -368,6 +415,50 @@ int csd_config_script(struct csd_config **out, const char *prefix, const char *s
     }
     *out = c;
     return err;
+}
+
+/* Its path, or NULL when out of memory; where it is missing, starting it says so. */
+static char *pages_script(const struct csd_config *c, const char *prefix)
+{
+    struct search search = {.count = 0};
+    char *path = NULL;
+
+    if (prefix) {
+        search.folders[search.count++] = prefix;
+    }
+    search.folders[search.count++] = c->settings.script_dir;
+    if (find_script(&search, PAGES_SCRIPT, &path) == 0 && !path) {
+        path = csd_path_join(c->settings.script_dir, PAGES_SCRIPT);
+    }
+    return path;
+}
+
+int csd_config_app(struct csd_config **out, const char *prefix, const char *app, char **argv,
+                   int argc)
+{
+    char **words = cs_zalloc(((size_t)argc + 2) * sizeof(*words));
+    int err = words ? csd_config_script(out, prefix, NULL, PAGES_SCRIPT, words, argc + 1) : -ENOMEM;
+
+    if (err != 0) {
+        cs_free(words);
+        *out = NULL;
+        return err;
+    }
+    struct csd_config *c = *out;
+
+    c->app_argv = words;
+    words[0] = (char *)(uintptr_t)app;
+    for (int i = 0; i < argc; i++) {
+        words[i + 1] = argv[i];
+    }
+    cs_free((char *)(uintptr_t)c->parts[0].path);
+    c->parts[0].path = pages_script(c, prefix);
+    if (!c->parts[0].path) {
+        csd_config_unref(c);
+        *out = NULL;
+        return -ENOMEM;
+    }
+    return 0;
 }
 
 /* ---- what others need of it ---- */

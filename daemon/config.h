@@ -23,7 +23,8 @@ struct csd_config {
     struct cs_program_part *parts; /* one per service; their paths are owned */
     struct cs_program program;
     struct cs_cell_config
-        cell; /* what a cell is made from, and the program goes by; strings are ours */
+        cell;        /* what a cell is made from, and the program goes by; strings are ours */
+    char **app_argv; /* of csd_config_app; NULL otherwise */
     struct cs_admit_service *limits; /* one per service, in the same order */
 };
 
@@ -37,6 +38,11 @@ CS_MUST_CHECK int csd_config_load(struct csd_config **out, const char *path, con
  * `script` (may be NULL); without both, the runner of test files. argv must stay. 0 or -ENOMEM. */
 CS_MUST_CHECK int csd_config_script(struct csd_config **out, const char *prefix, const char *source,
                                     const char *script, char **argv, int argc);
+
+/* What `cosockd --app DIR args` needs: the page host as a script, DIR its first argument. 0 or
+ * -ENOMEM. */
+CS_MUST_CHECK int csd_config_app(struct csd_config **out, const char *prefix, const char *app,
+                                 char **argv, int argc);
 
 struct csd_config *csd_config_ref(struct csd_config *c);
 

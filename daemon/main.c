@@ -77,8 +77,10 @@ static enum csd_exit run_script(const struct csd_options *o)
     char why[512];
 
     const char *script = o->mode == CSD_MODE_TEST ? NULL : o->script;
+    int err = o->app ? csd_config_app(&config, o->prefix, o->app, o->argv, o->argc)
+                     : csd_config_script(&config, o->prefix, o->source, script, o->argv, o->argc);
 
-    if (csd_config_script(&config, o->prefix, o->source, script, o->argv, o->argc) != 0) {
+    if (err != 0) {
         return out_of_memory();
     }
     if (!csd_logging_open(&config->settings, why, sizeof(why))) {

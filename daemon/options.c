@@ -10,27 +10,23 @@
 #include "build_info.h"
 #include "daemon/settings.h"
 
-enum { OPTION_SETTINGS = 256 };
+enum { OPTION_SETTINGS = 256, OPTION_APP };
 
-static const struct option long_options[] = {{"config", required_argument, NULL, 'c'},
-                                             {"prefix", required_argument, NULL, 'p'},
-                                             {"execute", required_argument, NULL, 'e'},
-                                             {"test", no_argument, NULL, 't'},
-                                             {"dump", no_argument, NULL, 'T'},
-                                             {"quiet", no_argument, NULL, 'q'},
-                                             {"signal", required_argument, NULL, 's'},
-                                             {"workers", required_argument, NULL, 'w'},
-                                             {"version", no_argument, NULL, 'v'},
-                                             {"build-info", no_argument, NULL, 'V'},
-                                             {"settings", no_argument, NULL, OPTION_SETTINGS},
-                                             {"help", no_argument, NULL, 'h'},
-                                             {NULL, 0, NULL, 0}};
+static const struct option long_options[] = {
+    {"config", required_argument, NULL, 'c'},  {"prefix", required_argument, NULL, 'p'},
+    {"execute", required_argument, NULL, 'e'}, {"app", required_argument, NULL, OPTION_APP},
+    {"test", no_argument, NULL, 't'},          {"dump", no_argument, NULL, 'T'},
+    {"quiet", no_argument, NULL, 'q'},         {"signal", required_argument, NULL, 's'},
+    {"workers", required_argument, NULL, 'w'}, {"version", no_argument, NULL, 'v'},
+    {"build-info", no_argument, NULL, 'V'},    {"settings", no_argument, NULL, OPTION_SETTINGS},
+    {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
 
 void csd_options_help(FILE *out)
 {
     (void)fputs(
         "usage: cosockd [-c FILE] [options]       run the daemon in the foreground\n"
         "       cosockd [-e LUA] script.lua [...] run one script, as lua would\n"
+        "       cosockd --app DIR [ADDRESS...]    serve a folder of pages, at 127.0.0.1:8080\n"
         "       cosockd test [options] FILE...    run test files (cosockd test --help)\n"
         "\n"
         "  -c, --config FILE   configuration (default " CS_CONF_FILE ")\n"
@@ -113,6 +109,9 @@ static bool take(struct csd_options *o, int option, char *const *argv, char *why
         }
         o->source = optarg;
         return true;
+    case OPTION_APP:
+        o->app = optarg;
+        return true;
     case 't':
         o->test = true;
         return true;
@@ -163,7 +162,7 @@ static bool take(struct csd_options *o, int option, char *const *argv, char *why
 static bool finish(struct csd_options *o, int argc, char **argv, bool conf_given, char *why,
                    size_t size)
 {
-    if (optind < argc) {
+    if (optind < argc && !o->app) {
         o->script = argv[optind++];
     }
     o->argv = argv + optind;
@@ -177,11 +176,16 @@ static bool finish(struct csd_options *o, int argc, char **argv, bool conf_given
             (void)snprintf(why, size, "-c, -e, -t and -T do not go with test");
             return false;
         }
-    } else if (o->script || o->source) {
+    } else if (o->app && o->source) {
+        (void)snprintf(why, size, "-e does not go with --app");
+        return false;
+    } else if (o->script || o->source || o->app) {
         o->mode = CSD_MODE_SCRIPT;
         if (conf_given) {
             (void)snprintf(why, size, "-c does not go with %s: a script runs without configuration",
-                           o->script ? o->script : "-e");
+                           o->app      ? "--app"
+                           : o->script ? o->script
+                                       : "-e");
             return false;
         }
         if (o->workers_given && o->workers != 1) {

@@ -10,7 +10,7 @@
 
 enum csd_mode {
     CSD_MODE_RUN,      /* the daemon */
-    CSD_MODE_SCRIPT,   /* cosockd script.lua, cosockd -e */
+    CSD_MODE_SCRIPT,   /* cosockd script.lua, cosockd -e, cosockd --app */
     CSD_MODE_TEST,     /* cosockd test */
     CSD_MODE_SIGNAL,   /* -s */
     CSD_MODE_HELP,     /* -h */
@@ -24,8 +24,9 @@ struct csd_options {
     const char *conf_file;
     const char *prefix; /* NULL: none */
     const char *source; /* -e; NULL: none */
+    const char *app;    /* --app: a folder; NULL: none */
     const char *script; /* NULL: none */
-    char **argv;        /* the script's arguments, or those of `test` */
+    char **argv;        /* arguments of the script or the app, or those of `test` */
     int argc;
     const char *request; /* -s: a word of the control protocol */
     bool test, dump, quiet;

@@ -29,6 +29,7 @@ CS_RAISES void cs_bind_crypto(lua_State *L);    /* ba.crypto */
 CS_RAISES void cs_bind_json(lua_State *L);      /* ba.json */
 CS_RAISES void cs_bind_date(lua_State *L);      /* ba.datetime, ba.parsedate, ba.encdate */
 CS_RAISES void cs_bind_errh(lua_State *L);      /* ba.seterrh */
+CS_RAISES void cs_bind_library(lua_State *L);   /* what is written in Lua */
 CS_RAISES void cs_bind_absent(lua_State *L);    /* what says by name that it is not there */
 CS_RAISES void cs_bind_io(lua_State *L);        /* ba.openio, ba.mkio, the io objects */
 CS_RAISES void cs_bind_cert(lua_State *L);      /* ba.create with certificates, ba.parsecert */

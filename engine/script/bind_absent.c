@@ -13,12 +13,11 @@ static const char *const ba_functions[] = {
     "aesdecode", "aesencode", "aeskey",   "deflate", "exec",  "hmac", "loadfile",
     "parselsp",  "session",   "sessions", "sha1",    "users", NULL};
 static const char *const create_functions[] = {
-    "authenticator", "authorizer", "authuser", "dav",         "dir",    "domainresrdr", "jsonuser",
-    "luaio",         "redirector", "resrdr",   "tracelogger", "upload", "wfs",          NULL};
+    "authorizer", "dav",    "dir",         "domainresrdr", "jsonuser", "luaio",
+    "redirector", "resrdr", "tracelogger", "upload",       "wfs",      NULL};
 static const char *const crypto_functions[] = {"PBKDF2",  "decrypt", "encrypt",   "keyparams",
                                                "keysize", "sign",    "sigparams", "symmetric",
                                                "verify",  NULL};
-static const char *const socket_functions[] = {"req2sock", "sock2req", NULL};
 static const char *const ubjson_functions[] = {"decode", "encode", "parser", NULL};
 static const char *const modules[] = {"luasql.sqlite", "luasql", "mime",    "mako", "sqlutil",
                                       "wfs",           "xmlrpc", "xparser", NULL};
@@ -85,7 +84,6 @@ void cs_bind_absent(lua_State *L)
     fill(L, "ba.", ba_functions);
     fill_inside(L, "create", "ba.create.", create_functions);
     fill_inside(L, "crypto", "ba.crypto.", crypto_functions);
-    fill_inside(L, "socket", "ba.socket.", socket_functions);
     fill_inside(L, "ubjson", "ba.ubjson.", ubjson_functions);
     add_searcher(L);
 }

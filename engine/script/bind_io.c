@@ -800,9 +800,14 @@ static int push_mkio(lua_State *L, struct cs_blocking *b)
     return 1;
 }
 
-/* ba.mkio(io, path): the same for a folder inside, which must exist. */
+/* ba.mkio(io, path): the same for a folder inside, which must exist. ba.mkio(path): for any folder
+ * of the system. */
 static int ba_mkio(lua_State *L)
 {
+    if (lua_type(L, 1) == LUA_TSTRING && lua_isnone(L, 2)) {
+        cs_push_io(L, lua_tostring(L, 1));
+        return 1;
+    }
     new_call(L, check_io(L), check_path(L, 2), "", run_mkio, push_mkio);
     return cs_blocking_call(L, "ba.mkio");
 }

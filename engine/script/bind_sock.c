@@ -160,6 +160,50 @@ static int sock_read(lua_State *L)
     return cs_sock_wait_input(L, s, "read", ms, read_on, (lua_KContext)ms);
 }
 
+/* unread(data): what comes next is these bytes, then the rest of the input. */
+static int sock_unread(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+    size_t len;
+    const char *data = cs_check_bytes(L, 2, &len);
+    struct cs_chain all = {0};
+
+    if (!s->stream) {
+        return cs_push_error_as(L, "invalidsocketcon",
+                                s->state == CS_SOCK_TERMINATED ? s->end : CS_ESTATE);
+    }
+    int err = cs_chain_append(&all, data, len);
+    if (err < 0) {
+        return cs_push_error(L, err);
+    }
+    cs_chain_move_all(&all, &s->stream->in);
+    cs_chain_move_all(&s->stream->in, &all);
+    if (len > 0 && s->waiter && s->waiter->waiting == CS_WAIT_READ) {
+        cs_sock_wake(s, 0);
+    }
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+/* disown(): the socket has no coroutine any more: blocking mode, as before event. */
+static int sock_disown(lua_State *L)
+{
+    struct cs_sock *s = cs_sock_check(L, 1);
+
+    if (!s->stream || s->waiter) {
+        return cs_push_error(L, CS_ESTATE);
+    }
+    if (s->owner) {
+        if (!lua_checkstack(s->owner->co, 1)) {
+            return cs_push_error(L, -ENOMEM);
+        }
+        cs_sock_disown(s);
+    }
+    s->mode = CS_SOCK_BLOCKING;
+    lua_pushboolean(L, true);
+    return 1;
+}
+
 /* ---- write ---- */
 
 struct cs_payload cs_check_payload(lua_State *L)
@@ -767,6 +811,8 @@ static int sock_tostring(lua_State *L)
 void cs_bind_sock_methods(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"read", sock_read},
+                                       {"unread", sock_unread},
+                                       {"disown", sock_disown},
                                        {"write", sock_write},
                                        {"accept", sock_accept},
                                        {"event", sock_event},

@@ -312,6 +312,13 @@ static void task_about(const struct cs_task *t, char *buf, size_t size)
 
 static const struct cs_task_hooks task_hooks = {.ended = task_ended, .about = task_about};
 
+void cs_sock_disown(struct cs_sock *s)
+{
+    cs_task_disown(s->owner);
+    s->owner = NULL;
+    s->latched = false; /* that was for it */
+}
+
 void cs_sock_run(lua_State *L, struct cs_sock *s, enum cs_sock_mode mode, int nargs)
 {
     enum cs_task_kind kind = mode == CS_SOCK_COSOCKET ? CS_TASK_COSOCKET : CS_TASK_ASYNC;
@@ -319,9 +326,8 @@ void cs_sock_run(lua_State *L, struct cs_sock *s, enum cs_sock_mode mode, int na
         luaL_error(L, "not enough memory");
     }
     struct cs_task *t = cs_task_create(L, kind, s, nargs);
-    if (s->owner) { /* it must not close the socket at its end */
-        cs_task_disown(s->owner);
-        s->latched = false; /* that was for the old one */
+    if (s->owner) {
+        cs_sock_disown(s);
     }
     t->hooks = &task_hooks;
     s->mode = mode;

@@ -139,6 +139,10 @@ void cs_sock_leave(struct cs_task *t);
  * which is the socket) the socket's coroutine and runs it at once. */
 CS_RAISES void cs_sock_run(lua_State *L, struct cs_sock *s, enum cs_sock_mode mode, int nargs);
 
+/* Takes the socket from its coroutine, which then does not close it at its end. Its co must have
+ * room for one value. */
+void cs_sock_disown(struct cs_sock *s);
+
 /* For methods that look at input. Raises unless the caller may read the socket now (ba-api A.2). */
 CS_RAISES void cs_sock_check_reader(lua_State *L, const struct cs_sock *s);
 

@@ -211,6 +211,7 @@ static void CS_RAISES open_api(lua_State *L)
     cs_bind_errh(L);
     cs_bind_luasocket(L);
     cs_bind_mime(L);
+    cs_bind_library(L);
     cs_bind_absent(L); /* last: it fills the gaps */
     lua_setglobal(L, "ba");
 }

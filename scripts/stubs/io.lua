@@ -11,9 +11,9 @@ function ba.io() end
 ---@return ba.io? io
 function ba.openio(name) end
 
----An io object for a folder inside another.
----@param io ba.io
----@param path string
+---An io object for a folder inside another; extension: for any folder of the system, when it is given alone.
+---@param io ba.io|string
+---@param path? string
 ---@return ba.io? io
 ---@return string? err
 function ba.mkio(io, path) end

@@ -17,6 +17,18 @@ local Socket = {}
 ---@return integer? frame_length
 function Socket:read(ms, from) end
 
+---Extension: puts bytes back in front of the input: what is read next.
+---@param data string|ba.bytearray
+---@return true? ok
+---@return ba.socket.error? err
+function Socket:unread(data) end
+
+---Extension: takes the socket from its coroutine, which then does not close it: blocking mode, as before event.
+---Errors: incorrectuse (not connected, or somebody waits on it).
+---@return true? ok
+---@return ba.socket.error? err
+function Socket:disown() end
+
 ---true when the connection has taken the bytes; waits above `write_buffer` unsent bytes. An empty text: false. From a
 ---non-cosocket to a cosocket it never waits: `true, queued`, or `nil, queued` (a number) when the queue is full and nothing was taken.
 ---Errors: closed, socketclosed, socketwritefailed, invalidsocketcon, sysshutdown, mem.

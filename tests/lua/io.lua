@@ -30,6 +30,7 @@ check.job("openio and mkio", function()
   raises("string expected", ba.openio)
   results({nil, "notfound"}, ba.mkio(disk, "no such folder"))
   raises("io expected", ba.mkio, "x", "y")
+  eq(ba.mkio "/":stat "etc".isdir, true, "any folder of the system")
   for name, io in pairs(ba.io()) do eq(io == ba.openio(name), true, name) end
   eq(ba.io().disk == dir, false)
   eq(dir == ba.mkio(disk, base), true)

@@ -154,3 +154,56 @@ check.job("a fast peer does not starve the others", function()
   t:cancel()
   listener:close()
 end)
+
+check.every_mode("unread: what was read comes again, first", function(a, b)
+  b:write "hello"
+  eq(check.read(a, 5, 5000), "hello")
+  eq(a:unread "llo", true)
+  eq(a:unread "he", true)
+  b:write " again"
+  eq(check.read(a, 11, 5000), "hello again")
+  eq(a:unread "", true)
+  results({nil, "timeout"}, a:read(0))
+  b:close()
+  results({nil, "socketclosed"}, a:read(5000))
+  eq(a:unread "behind the end", true)
+  eq(a:read(), "behind the end")
+  results({nil, "socketclosed"}, a:read())
+end)
+
+check.job("unread: wakes who reads; needs a connection", function()
+  local a, b = check.pair()
+  local got
+  a:event(function(s) got = s:read() end, "s")
+  a:unread "for you"
+  check.wait(function() return got end)
+  eq(got, "for you")
+  a:close()
+  results({nil, "invalidsocketcon"}, a:unread "x")
+  b:close()
+end)
+
+check.job("disown: the coroutine's end no longer closes it, and anybody reads", function()
+  local a, b = check.pair()
+  local listener = check.listen()
+  results({nil, "incorrectuse"}, listener:disown())
+  listener:close()
+  eq(a:disown(), true) -- it had none
+  local ended
+  a:event(function(s)
+    eq(s:disown(), true)
+    eq(s:owner(), false)
+    eq(ba.socket.getsock(), nil)
+    ended = true
+  end, "s")
+  eq(ended, true)
+  b:write "still there"
+  eq(a:read(5000), "still there")
+  eq(a:write "both ways", true)
+  eq(b:read(5000), "both ways")
+  a:event(function(s) s:read() end, "s")
+  results({nil, "incorrectuse"}, a:disown()) -- it waits
+  a:close()
+  results({nil, "incorrectuse"}, a:disown())
+  b:close()
+end)

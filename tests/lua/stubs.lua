@@ -1,7 +1,7 @@
 -- scripts/stubs/*.lua against the API of the running daemon: every function has a stub, and every stub a function. Names are
 -- compared, not types. A new function goes into the stub file of its table (a new file: add it to the list), and
 -- into docs/lua-api.md.
-local FILES = {"ba", "bytearray", "cert", "crypto", "date", "http", "io", "json", "mime", "random", "sock", "sockcompat", "socket", "test", "text", "thread", "timer",
+local FILES = {"ba", "bytearray", "cert", "crypto", "date", "http", "io", "json", "mime", "pages", "random", "sock", "sockcompat", "socket", "test", "text", "thread", "timer",
                "tls", "trace", "udp", "websocket"}
 
 -- Of which metatables the methods are, by the name of the type in the engine, where the stubs call it otherwise.

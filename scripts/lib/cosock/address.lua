@@ -64,14 +64,19 @@ local function refused(text, at, err, code, reason)
 end
 
 -- Listens on one address or on a list of them; accepted(sock) is called for every connection and must not
--- wait: it starts a cosocket. bind_options: of ba.socket.bind. An address that cannot be bound is an error.
-function address.listen(addresses, accepted, bind_options)
+-- wait: it starts a cosocket. ended, if given, is called once when all of them have closed: the server stops, or newer
+-- scripts listen there. bind_options: of ba.socket.bind. An address that cannot be bound is an error.
+function address.listen(addresses, accepted, bind_options, ended)
+  local open = 0
   local function accept(listener)
+    open = open + 1
     while true do
       local sock = listener:accept()
       if not sock then break end
       accepted(sock)
     end
+    open = open - 1
+    if open == 0 and ended then ended() end
   end
   for _, text in each(addresses) do
     local at, wrong = address.parse(text)

@@ -1,0 +1,206 @@
+-- Who is asking: Basic and Digest (RFC 7617, RFC 7616) and a login form with a session, in front of an application:
+--
+--   dir:setauth(ba.create.authenticator(ba.create.authuser(function(username, password) return passwords[username] end),
+--                                       {type = "digest", realm = "here"}))
+local auth = {}
+
+local NONCE_LIFE = 300     -- s
+local NONCE_USES = 1000
+local NONCES = 10000
+
+local secret = ba.rndbs(32)
+
+local function hash(algorithm, text) return ba.crypto.hash(algorithm)(text)(true, "hex") end
+local function mac(text) return ba.crypto.hash("hmac", "sha256", secret)(text)(true, "hex") end
+
+-- In a time that says nothing about where they differ.
+local function same(a, b) return mac(a) == mac(b) end
+
+-- ---- users ----
+
+local Users = {}
+Users.__index = Users
+
+-- f(username, password): the right password; or true, when it has found the given one right; else nothing. password is nil
+-- with Digest, which does not send it.
+function auth.authuser(f)
+  if type(f) ~= "function" then error("authuser: function expected, got " .. type(f), 2) end
+  return setmetatable({find = f}, Users)
+end
+
+function Users:check(username, password)
+  local right = self.find(username, password)
+  return right == true or (type(right) == "string" and same(right, password))
+end
+
+-- ---- Basic ----
+
+local function quoted(text) return '"' .. text:gsub('[\\"]', "\\%0"):gsub("%c", "") .. '"' end
+
+local function basic_user(self, credentials)
+  local text = ba.b64decode(credentials)
+  local username, password = (text or ""):match "^([^:]*):(.*)$"
+  return username and self.users:check(username, password) and username or nil
+end
+
+-- ---- Digest ----
+
+local ALGORITHMS = {["SHA-256"] = "sha256", MD5 = "md5"}
+
+local function new_nonce()
+  local time = ("%x"):format(os.time())
+  local salt = ba.b64urlencode(ba.rndbs(9))
+  return time .. "." .. salt .. "." .. mac(time .. salt):sub(1, 32)
+end
+
+-- true; false: too old.
+local function nonce_fresh(nonce)
+  local time, salt, sum = nonce:match "^(%x+)%.([%w_-]+)%.(%x+)$"
+  if not time or not same(mac(time .. salt):sub(1, 32), sum) then return false end
+  return os.time() - tonumber(time, 16) <= NONCE_LIFE
+end
+
+-- Each count of a nonce is good once.
+local function use_nonce(self, nonce, count)
+  local used = self.nonces[nonce]
+  if not used then
+    if self.nonce_count >= NONCES then self.nonces, self.nonce_count = {}, 0 end
+    used = {n = 0}
+    self.nonces[nonce], self.nonce_count = used, self.nonce_count + 1
+  end
+  if used[count] or used.n >= NONCE_USES then return false end
+  used[count], used.n = true, used.n + 1
+  return true
+end
+
+local function parameters(text)
+  local found = {}
+  for name, value in text:gmatch '(%w+)%s*=%s*"([^"]*)"' do found[name:lower()] = value end
+  for name, value in text:gmatch '(%w+)%s*=%s*([^",%s]+)' do found[name:lower()] = found[name:lower()] or value end
+  return found
+end
+
+-- The user; or nil, and whether only the nonce is too old.
+local function digest_user(self, x, credentials)
+  local p = parameters(credentials)
+  local algorithm = ALGORITHMS[p.algorithm or "MD5"]
+  if not (algorithm and p.username and p.nonce and p.response and p.nc and p.cnonce) or p.qop ~= "auth" or p.realm ~= self.realm or
+     p.uri ~= x.head.target then
+    return nil
+  end
+  local password = self.users.find(p.username)
+  if type(password) ~= "string" then return nil end
+  local ha1 = hash(algorithm, p.username .. ":" .. self.realm .. ":" .. password)
+  local ha2 = hash(algorithm, x:method() .. ":" .. p.uri)
+  local right = hash(algorithm, table.concat({ha1, p.nonce, p.nc, p.cnonce, p.qop, ha2}, ":"))
+  if not same(right, p.response:lower()) then return nil end
+  if not nonce_fresh(p.nonce) or not use_nonce(self, p.nonce, p.nc) then return nil, true end
+  return p.username
+end
+
+-- ---- the form ----
+
+local PAGE = [[
+<!DOCTYPE html>
+<html lang="en">
+<title>%s</title>
+<style>body { font: 1.1em/1.6 sans-serif; max-width: 22em; margin: 4em auto } input { width: 100%%; font: inherit }</style>
+<h1>%s</h1>
+<p>%s</p>
+<form method="post">
+<p><label>Name <input name="ba_username" autocomplete="username" autofocus></label></p>
+<p><label>Password <input name="ba_password" type="password" autocomplete="current-password"></label></p>
+<p><input type="submit" value="Log in"></p>
+</form>
+</html>
+]]
+
+local function escape(text) return (text:gsub("[<>&\"']", function(c) return ("&#%d;"):format(c:byte()) end)) end
+
+local function show_form(self, x, env, info)
+  if self.response then return self.response(env, info) end
+  local realm = escape(self.realm)
+  x:setheader("Cache-Control", "no-store")
+  x:answer(200, "text/html; charset=utf-8", PAGE:format(realm, realm, info.denied and "Wrong name or password." or ""))
+end
+
+local function form_user(self, x, env)
+  local info = {type = "form", realm = self.realm}
+  if x.head.upgrade then
+    x:senderror(403)
+    return nil
+  end
+  if x:method() == "POST" then
+    local username, password = x:data("ba_username", "ba_password")
+    if username and password then
+      if self.users:check(username, password) then
+        x:login(username)
+        x:sendredirect(x:url() .. (x.query and "?" .. x.query or ""), 303)
+        return nil
+      end
+      info.username, info.denied = username, true
+    end
+  end
+  show_form(self, x, env, info)
+  return nil
+end
+
+-- ---- authenticators ----
+
+local Authenticator = {}
+Authenticator.__index = Authenticator
+
+local TYPES = {auth = true, basic = true, digest = true, form = true}
+
+-- op.type: "basic", "digest", "form", or "auth" (the form for browsers, Digest and Basic for whoever offers them).
+-- op.realm: what the user is told. op.response(_ENV, info): answers instead of our own form or error; info has type,
+-- realm, and after a refusal denied and username.
+function auth.authenticator(users, op)
+  op = op or {}
+  if getmetatable(users) ~= Users then error("authenticator: an authuser expected, got " .. type(users), 2) end
+  local kind = op.type or "auth"
+  if not TYPES[kind] then error(("authenticator: no type %q"):format(tostring(kind)), 2) end
+  return setmetatable({users = users, type = kind, realm = op.realm or "cosockd", response = op.response, nonces = {}, nonce_count = 0},
+                      Authenticator)
+end
+
+local function challenge(self, x, env, stale, denied)
+  if self.type ~= "basic" then
+    for _, algorithm in ipairs {"SHA-256", "MD5"} do
+      x:setheader("WWW-Authenticate", ('Digest realm=%s, qop="auth", algorithm=%s, nonce="%s"%s')
+                  :format(quoted(self.realm), algorithm, new_nonce(), stale and ", stale=true" or ""), true)
+    end
+  end
+  if self.type ~= "digest" then x:setheader("WWW-Authenticate", "Basic realm=" .. quoted(self.realm) .. ', charset="UTF-8"', true) end
+  if self.response and self.type ~= "auth" then
+    x:setstatus(401)
+    self.response(env, {type = self.type, realm = self.realm, denied = denied})
+  else
+    x:senderror(401)
+  end
+end
+
+local function is_browser(x)
+  return (x:header "accept" or ""):find("text/html", 1, true) ~= nil
+end
+
+-- Who asks; or nil, with the answer made.
+function Authenticator:authenticate(x, env)
+  local user = x:session_user()
+  if user then return user end
+  local credentials = x:header "authorization"
+  local scheme, rest = (credentials or ""):match "^(%a+)%s+(.*)$"
+  scheme = (scheme or ""):lower()
+  local stale
+  if scheme == "basic" and (self.type == "basic" or self.type == "auth") then
+    user = basic_user(self, rest)
+  elseif scheme == "digest" and (self.type == "digest" or self.type == "auth") then
+    user, stale = digest_user(self, x, rest)
+  end
+  if user then return user end
+  if self.type == "form" or (self.type == "auth" and not credentials and is_browser(x)) then return form_user(self, x, env) end
+  challenge(self, x, env, stale, credentials ~= nil)
+  return nil
+end
+
+return auth

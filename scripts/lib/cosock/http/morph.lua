@@ -1,0 +1,57 @@
+-- ba.socket.req2sock and sock2req: from a request to its connection and back (ba-api B.2).
+local exchange = require "cosock.http.exchange"
+
+local morph = {}
+
+-- The server whose a connection was, so that it can be given back.
+local servers = setmetatable({}, {__mode = "k"})
+
+local function wants_websocket(head)
+  return head.upgrade and (head.header.upgrade or ""):lower():find("websocket", 1, true) ~= nil
+end
+
+-- The connection is no longer the server's.
+local function take(x)
+  x.conn.taken, x.over = true, true
+  servers[x.conn.sock] = x.conn.server
+  return x.conn.sock
+end
+
+local function to_websocket(x, subprotocol)
+  local header = {}
+  for name, value in pairs(x.fields_out) do header[name] = value end
+  local ok, err = require "cosock.websocket".accept(x.conn.sock, x.head, {
+    answer = false, header = header, subprotocols = subprotocol and {subprotocol} or nil,
+  })
+  if not ok then return nil, err end
+  return take(x)
+end
+
+-- A page's request becomes its socket: a WebSocket if it asks for one, else the connection as it is, and what has come
+-- behind the head.
+function morph.req2sock(x, subprotocol)
+  if not exchange.is(x) then error("bad argument #1 to 'req2sock' (request expected, got " .. type(x) .. ")", 2) end
+  if x.conn.taken then return nil, "incorrectuse" end
+  if wants_websocket(x.head) then
+    if x.sent then return nil, "iscommitted" end
+    return to_websocket(x, subprotocol)
+  end
+  local sock = take(x)
+  return sock, (sock:read(0))
+end
+
+-- The connection, with what has been read of the next request, goes back to the server that it came from.
+function morph.sock2req(sock, data)
+  local server = servers[sock]
+  if not server then return nil, "incorrectuse" end
+  if data and #data > 0 then
+    local ok, err = sock:unread(data)
+    if not ok then return nil, err end
+  end
+  servers[sock] = nil
+  sock:disown()
+  server:accepted(sock)
+  return true
+end
+
+return morph

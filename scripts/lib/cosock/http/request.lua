@@ -1,0 +1,142 @@
+-- The half of an exchange that is about what was asked (ba-api C.7). exchange.lua puts the two together.
+local form = require "cosock.http.form"
+local path = require "cosock.http.path"
+
+local BODY = 30000        -- ms for a piece of a body
+local FORM = 60000        -- ms for a form
+local FORM_MAX = 1 << 20  -- bytes of a form
+
+local Request = {}
+
+function Request:method() return self.head.method end
+function Request:uri() return self.path end
+function Request:version() return self.head.version end
+function Request:peername() return self.conn.sock:peername() end
+function Request:sockname() return self.conn.sock:sockname() end
+function Request:certificate() return self.conn.sock:certificate() end
+function Request:cipher() return self.conn.sock:cipher() end
+function Request:user() return self.username end
+
+-- The value of a field, or all: a table by lower-case name.
+function Request:header(name)
+  if name == nil then return self.head.header end
+  return self.head.header[name:lower()]
+end
+
+function Request:issecure()
+  local conn = self.conn
+  if conn.secure == nil then conn.secure = conn.sock:cipher() ~= nil end
+  return conn.secure
+end
+
+-- The host that the client named, with its port.
+function Request:domain()
+  local host = self.head.target:match "^%a+://([^/?]*)" or self.head.header.host
+  if host then return (host:gsub("[^%w.:%-%[%]]", "")) end
+  local ip, port, v6 = self.conn.sock:sockname()
+  return ("%s:%d"):format(v6 and "[" .. ip .. "]" or ip, port)
+end
+
+-- Without the query.
+function Request:url()
+  return (self:issecure() and "https://" or "http://") .. self:domain() .. path.encode(self.path)
+end
+
+-- ---- bodies ----
+
+-- The client may wait to be told that its body is wanted.
+local function go_on(self)
+  if self.head.expect and not self.told then
+    self.told = true
+    if not self.sent then self.conn:write "HTTP/1.1 100 Continue\r\n\r\n" end
+  end
+end
+
+-- The next piece of the body; nil at its end; nil, err.
+function Request:piece(size, ms)
+  if self.body_over then return nil end
+  go_on(self)
+  local data, err = self.conn.reader:body(size, ms)
+  if not data then
+    self.body_over = true
+    self.broken = self.broken or err ~= nil
+  end
+  return data, err
+end
+
+-- An iterator over the pieces of the body as they come.
+function Request:rawrdr(size)
+  return function() return self:piece(size, BODY) end
+end
+
+-- The whole body, at most max bytes; nil and the status to answer.
+function Request:whole(max, ms)
+  if (self.head.length or 0) > max then return nil, 413 end
+  local parts, size, limit = {}, 0, ba.clock() + ms
+  while true do
+    local data, err = self:piece(nil, math.max(limit - ba.clock(), 0))
+    if err then return nil, err == "timeout" and 408 or 400 end
+    if not data then return table.concat(parts) end
+    parts[#parts + 1], size = data, size + #data
+    if size > max then return nil, 413 end
+  end
+end
+
+-- ---- forms ----
+
+local function fields(self)
+  local list = self.fields
+  if list then return list end
+  list = form.parse({}, self.query or "")
+  local type = self.head.header["content-type"]
+  if self.head.body ~= "none" and type and type:lower():find("application/x-www-form-urlencoded", 1, true) then
+    local text, status = self:whole(FORM_MAX, FORM)
+    if not text then
+      self:senderror(status)
+      self:abort()
+    end
+    form.parse(list, text)
+  end
+  self.fields = list
+  return list
+end
+
+local function first(list, name)
+  for _, field in ipairs(list) do
+    if field[1] == name then return field[2] end
+  end
+end
+
+-- The values of the names; without one a table of all, where a name that came several times has a list.
+function Request:data(...)
+  local list = fields(self)
+  local n = select("#", ...)
+  if n == 1 then return first(list, (...)) end
+  if n > 1 then
+    local values = {}
+    for i = 1, n do values[i] = first(list, (select(i, ...))) end
+    return table.unpack(values, 1, n)
+  end
+  local all = {}
+  for _, field in ipairs(list) do
+    local name, value = field[1], field[2]
+    local before = all[name]
+    if type(before) == "table" then
+      before[#before + 1] = value
+    else
+      all[name] = before == nil and value or {before, value}
+    end
+  end
+  return all
+end
+
+-- For each name and value, in order.
+function Request:datapairs()
+  local list, i = fields(self), 0
+  return function()
+    i = i + 1
+    if list[i] then return list[i][1], list[i][2] end
+  end
+end
+
+return Request

@@ -1,0 +1,242 @@
+-- The half of an exchange that is about the answer (ba-api C.7). What is written is collected; an answer that fits into
+-- BUFFER goes out whole with its length, a longer one in chunks.
+local BUFFER = 16384
+local NAMES = {} -- how the fields are written that we know ourselves
+for name in ("Content-Type Content-Length Transfer-Encoding Connection Date Server Location Set-Cookie Cache-Control"):gmatch "%S+" do
+  NAMES[name:lower()] = name
+end
+
+local ABORT = {} -- raised to end a page
+
+local Response = {ABORT = ABORT}
+
+local date, date_at
+local function now()
+  local t = os.time()
+  if t ~= date_at then date, date_at = ba.encdate(t), t end
+  return date
+end
+Response.date = now
+
+local function check_open(self)
+  if self.sent or self.over then return nil, "iscommitted" end
+  return true
+end
+
+-- ---- the head ----
+
+-- A field keeps the spelling that was used first.
+local function spelled(self, name)
+  local lower = name:lower()
+  self.spelling = self.spelling or {}
+  self.spelling[lower] = self.spelling[lower] or name
+  return self.spelling[lower]
+end
+
+-- value nil takes the field out. append: the field may be there several times.
+function Response:setheader(name, value, append)
+  local ok, err = check_open(self)
+  if not ok then return nil, err end
+  if value ~= nil then
+    local _, what, why = ba.http.response(200, {[name] = value})
+    if what then error("setheader: " .. why, 2) end
+  end
+  local known = NAMES[name:lower()] or spelled(self, name)
+  local before = self.fields_out[known]
+  if append and before ~= nil and value ~= nil then
+    if type(before) ~= "table" then before = {before} end
+    before[#before + 1] = value
+    value = before
+  end
+  self.fields_out[known] = value
+  return true
+end
+
+function Response:setdateheader(name, time) return self:setheader(name, ba.encdate(time)) end
+function Response:setmaxage(seconds) return self:setheader("Cache-Control", ("max-age=%d"):format(seconds)) end
+function Response:setcontenttype(type) return self:setheader("Content-Type", type) end
+function Response:setcontentlength(n) return self:setheader("Content-Length", ("%d"):format(n)) end
+
+function Response:setstatus(status, reason)
+  local ok, err = check_open(self)
+  if not ok then return nil, err end
+  local _, what, why = ba.http.response(status, {}, reason)
+  if what then error("setstatus: " .. why, 2) end
+  self.status, self.reason = status, reason
+  return true
+end
+
+function Response:committed() return self.sent ~= nil end
+function Response:initial() return self.sent == nil and self.size == 0 end
+function Response:valid() return not self.lost end
+
+-- Takes back what was written and set and not sent: "buffer", "headers", or both.
+function Response:reset(what)
+  local ok, err = check_open(self)
+  if not ok then return nil, err end
+  if what ~= "headers" then self.buffer, self.size = {}, 0 end
+  if what ~= "buffer" then self.fields_out, self.spelling, self.status, self.reason = {}, nil, 200, nil end
+  return true
+end
+
+local function bodiless(self)
+  local status = self.status
+  return status == 204 or status == 304 or status < 200
+end
+
+-- The head as text. length: of the whole body, when it is known.
+local function head_text(self, length)
+  local fields = self.fields_out
+  local own = math.tointeger(fields["Content-Length"])
+  self.length = own and own >= 0 and own or length
+  if fields.Connection and tostring(fields.Connection):lower():find("close", 1, true) then self.keep = false end
+  fields["Transfer-Encoding"] = nil
+  if bodiless(self) then
+    self.sent = "none"
+    if self.status ~= 304 then fields["Content-Length"] = nil end
+  elseif self.length then
+    self.sent = "length"
+    fields["Content-Length"] = self.length
+  elseif self.head.version ~= "1.0" then
+    self.sent = "chunked"
+    fields["Transfer-Encoding"] = "chunked"
+  else
+    self.sent, self.keep = "close", false
+  end
+  if self.status >= 400 and self.head.expect and not self.told then self.keep = false end
+  if not self.keep then
+    fields.Connection = "close"
+  elseif self.head.version == "1.0" then
+    fields.Connection = "keep-alive"
+  end
+  fields.Date = now()
+  fields.Server = fields.Server or "cosockd"
+  if self.sent ~= "none" and fields["Content-Type"] == nil and self.length ~= 0 then
+    fields["Content-Type"] = "text/html; charset=utf-8"
+  end
+  return assert(ba.http.response(self.status, fields, self.reason))
+end
+
+-- ---- the body ----
+
+local function out(self, text)
+  if self.lost then self:abort() end
+  if text == "" then return true end
+  local ok, err = self.conn:write(text)
+  if not ok then
+    self.lost, self.keep = true, false
+    return nil, err
+  end
+  return true
+end
+
+-- The body's part as it goes over the wire.
+local function framed(self, data)
+  if data == "" or self.sent == "none" or self.head.method == "HEAD" then return "" end
+  if self.sent == "chunked" then return ("%x\r\n"):format(#data) .. data .. "\r\n" end
+  if self.sent == "length" then
+    self.length = self.length - #data
+    if self.length < 0 then -- more than was announced would be read as the next answer
+      data, self.length, self.keep = data:sub(1, #data + self.length), 0, false
+    end
+  end
+  return data
+end
+
+local function take(self)
+  local buffer = self.buffer
+  local data = buffer[2] and table.concat(buffer) or buffer[1] or ""
+  self.buffer, self.size = {}, 0
+  return data
+end
+
+-- Sends what is collected; with it the head, if it has not gone. true; nil, err: the connection is lost, and
+-- the next write ends the page.
+function Response:flush()
+  if self.over then return nil, "iscommitted" end
+  local data = take(self)
+  if self.sent then return out(self, framed(self, data)) end
+  local head = head_text(self, nil)
+  return out(self, head .. framed(self, data))
+end
+
+-- Everything as text, numbers without a fuss. true; nil, err as flush.
+function Response:write(...)
+  if self.over then return nil, "iscommitted" end
+  local buffer, size = self.buffer, self.size
+  for i = 1, select("#", ...) do
+    local value = select(i, ...)
+    if type(value) ~= "string" then value = tostring(value) end
+    buffer[#buffer + 1], size = value, size + #value
+  end
+  self.size = size
+  if size >= BUFFER then return self:flush() end
+  return true
+end
+
+function Response:print(...)
+  local texts = table.pack(...)
+  for i = 1, texts.n do texts[i] = tostring(texts[i]) end
+  return self:write(table.concat(texts, "\t") .. "\n")
+end
+
+-- Ends the page, quietly.
+function Response:abort() error(ABORT, 0) end
+
+-- ---- whole answers ----
+
+-- A body of its own instead of what was written. Nothing can be written after it.
+function Response:answer(status, type, body)
+  local ok, err = check_open(self)
+  if not ok then return nil, err end
+  local fields = self.fields_out
+  self.status, self.reason = status, nil
+  fields["Content-Length"], fields["Content-Type"] = nil, type
+  self.buffer, self.size = {body}, #body
+  self.over = true
+  return true
+end
+
+local function escape(text)
+  return (text:gsub("[<>&\"']", function(c) return ("&#%d;"):format(c:byte()) end))
+end
+
+function Response:senderror(code, message)
+  local reason = ba.http.reason(code)
+  local title = escape(("%d %s"):format(code, reason))
+  local text = message and "<p>" .. escape(tostring(message)) .. "</p>" or ""
+  return self:answer(code, "text/html; charset=utf-8",
+                     ("<!DOCTYPE html>\n<html><title>%s</title><h1>%s</h1>%s</html>\n"):format(title, title, text))
+end
+
+function Response:sendredirect(url, status)
+  local ok, err = self:setheader("Location", url)
+  if not ok then return nil, err end
+  return self:answer(status or 302, "text/plain", "")
+end
+
+function Response:json(...)
+  local text, err = ba.json.encode(...)
+  if not text then return nil, err end
+  return self:answer(200, "application/json", text)
+end
+
+-- ---- the end ----
+
+-- Sends what is left. Whether the connection may go on.
+function Response:finish()
+  local data = take(self)
+  if not self.sent then
+    self.over = true
+    local head = head_text(self, #data)
+    out(self, head .. framed(self, data))
+    return self.keep
+  end
+  local rest = framed(self, data)
+  if self.sent == "chunked" and self.head.method ~= "HEAD" then rest = rest .. "0\r\n\r\n" end
+  if not self.lost then out(self, rest) end
+  if self.sent == "length" and self.length > 0 and self.head.method ~= "HEAD" then self.keep = false end
+  return self.keep
+end
+
+return Response

@@ -1,0 +1,91 @@
+-- Connections that speak HTTP/1.1: who connects gets a job of his own, which waits for requests and hands each to a
+-- handler. What costs a connection is bounded in time: heads, pauses, and writes to a peer that does not read.
+local server = {}
+
+local HEAD = 10000    -- ms for a head
+local IDLE = 60000    -- ms between two requests
+local WRITE = 60000   -- ms in which a peer must take what is written
+local LOOK = 10000    -- ms between two looks for such peers
+local LIMITS = {line = 8192, head = 65536, fields = 100}
+
+local Server = {}
+Server.__index = Server
+
+-- handle(conn, head) answers one request; it returns true when the connection may go on. It may take the connection over:
+-- conn.taken = true. options: head_timeout and idle_timeout, in ms.
+function server.new(handle, options)
+  local self = setmetatable({handle = handle, head_ms = options.head_timeout or HEAD, idle_ms = options.idle_timeout or IDLE,
+                             conns = setmetatable({}, {__mode = "k"})}, Server)
+  self.watch = ba.timer(function()
+    local now, any = ba.clock(), false
+    for conn in pairs(self.conns) do
+      if conn.write_until and conn.write_until < now then conn.sock:close() end
+      any = true
+    end
+    self.watching = any
+    return any
+  end)
+  return self
+end
+
+local Conn = {}
+Conn.__index = Conn
+
+-- true, or nil and an error: the connection is of no more use then.
+function Conn:write(data)
+  self.write_until = ba.clock() + WRITE
+  local ok, err = self.sock:write(data)
+  self.write_until = nil
+  return ok, err
+end
+
+-- What answers a request that cannot be read.
+local function refuse(conn, status, why)
+  local text = why and why .. "\n" or ""
+  conn:write(ba.http.response(status, {{"Content-Type", "text/plain"}, {"Content-Length", #text}, {"Connection", "close"}}) .. text)
+end
+
+-- Waits for one request and has it answered. Whether another may follow.
+local function one(self, conn, ms)
+  conn.idle = true
+  local begun = conn.reader:wait(ms)
+  conn.idle = false
+  if not begun then return false end
+  local head, err, status, why = conn.reader:head(self.head_ms)
+  if head then return self.handle(conn, head) end
+  if err == "timeout" then
+    refuse(conn, 408, "the head took too long")
+  elseif status then
+    refuse(conn, status, why)
+  end
+  return false
+end
+
+local function serve(self, sock)
+  local conn = setmetatable({sock = sock, reader = ba.http.reader(sock, "request", LIMITS), server = self}, Conn)
+  self.conns[conn] = true
+  local ms = self.head_ms
+  while one(self, conn, ms) and not self.closing do ms = self.idle_ms end
+  self.conns[conn] = nil
+  if not conn.taken then sock:close() end
+end
+
+-- Serves a connected socket that is in blocking mode.
+function Server:accepted(sock)
+  if not pcall(ba.thread.run, function() serve(self, sock) end) then
+    sock:close() -- too many jobs
+  elseif not self.watching then
+    self.watching = true
+    self.watch:set(LOOK, true)
+  end
+end
+
+-- No connection is accepted any more: those that wait for a request end now, the others with their answer.
+function Server:close()
+  self.closing = true
+  for conn in pairs(self.conns) do
+    if conn.idle then conn.sock:close() end
+  end
+end
+
+return server

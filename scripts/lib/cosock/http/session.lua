@@ -1,0 +1,210 @@
+-- Cookies and sessions. A session is a table of the application's own values, found again by a cookie; it lives in this
+-- Lua state and ends when nobody has come with it for a while.
+local session = {}
+
+local COOKIE = "cosockd_session"
+local INACTIVE = 1800   -- s, unless maxinactiveinterval says otherwise
+local MOST = 10000      -- sessions of one store
+local SWEEP = 30000     -- ms
+
+local Methods = {}
+local state = setmetatable({}, {__mode = "k"}) -- of a session: what is not the application's
+local meta = {__index = Methods, __name = "session"}
+
+local Store = {}
+Store.__index = Store
+
+function session.store()
+  local self = setmetatable({all = {}, count = 0}, Store)
+  self.timer = ba.timer(function()
+    local now = os.time()
+    for s in pairs(self.all) do
+      s = self.all[s]
+      if state[s].locks == 0 and now - state[s].seen > state[s].inactive then s:terminate() end
+    end
+    return self.count > 0
+  end)
+  return self
+end
+
+-- nil when there are too many.
+function Store:create(peer)
+  if self.count >= MOST then return nil end
+  local s = setmetatable({}, meta)
+  local now = os.time()
+  state[s] = {id = ba.b64urlencode(ba.rndbs(18)), store = self, created = now, seen = now, before = now, inactive = INACTIVE, peer = peer,
+              locks = 0, uses = 1}
+  self.all[state[s].id] = s
+  self.count = self.count + 1
+  if self.count == 1 then self.timer:set(SWEEP, true) end
+  return s
+end
+
+function Store:find(id)
+  local s = id and self.all[id]
+  if not s then return nil end
+  local now, st = os.time(), state[s]
+  if st.locks == 0 and now - st.seen > st.inactive then
+    s:terminate()
+    return nil
+  end
+  st.before, st.seen, st.uses = st.seen, now, st.uses + 1
+  return s
+end
+
+function Methods:id() return state[self].id end
+function Methods:creationtime() return state[self].created end
+function Methods:lastaccessedtime() return state[self].before end
+function Methods:peername() return state[self].peer end
+function Methods:usecounter() return state[self].uses end
+
+function Methods:attributes()
+  local copy = {}
+  for name, value in next, self do copy[name] = value end
+  return copy
+end
+
+function Methods:maxinactiveinterval(seconds)
+  if seconds then state[self].inactive = seconds end
+  return state[self].inactive
+end
+
+-- A locked session does not end by itself: a WebSocket may hold it.
+function Methods:lock() state[self].locks = state[self].locks + 1 end
+function Methods:release() state[self].locks = math.max(state[self].locks - 1, 0) end
+
+function Methods:terminate()
+  local st = state[self]
+  if st.store.all[st.id] then
+    st.store.all[st.id] = nil
+    st.store.count = st.store.count - 1
+  end
+end
+
+-- ---- cookies (RFC 6265) ----
+
+-- The value of that name among what a client sent.
+function session.cookie_value(header, name)
+  for pair in (header or ""):gmatch "[^;]+" do
+    local key, value = pair:match "^%s*([^=%s]+)%s*=%s*(.-)%s*$"
+    if key == name then return (value:gsub('^"(.*)"$', "%1")) end
+  end
+end
+
+local Cookie = {}
+Cookie.__index = Cookie
+Cookie.__name = "cookie"
+
+function session.cookie(exchange, name, value)
+  if not ba.http.response(200, {[name] = ""}) then error(("no name for a cookie: %q"):format(name), 2) end
+  return setmetatable({exchange = exchange, key = name, text = value or "", attributes = {}}, Cookie)
+end
+
+function Cookie:name() return self.key end
+
+function Cookie:value(value)
+  if value ~= nil then self.text = tostring(value) end
+  return self.text
+end
+
+local function attribute(name, format)
+  return function(self, value)
+    if value ~= nil then self.attributes[name] = value end
+    return self.attributes[name]
+  end
+end
+
+Cookie.path = attribute "Path"
+Cookie.domain = attribute "Domain"
+Cookie.maxage = attribute "Max-Age"
+Cookie.secure = attribute "Secure"
+Cookie.httponly = attribute "HttpOnly"
+Cookie.samesite = attribute "SameSite"
+
+-- Sends it with the answer.
+function Cookie:activate()
+  if self.text:find '[%c ",;\\]' then error("cookie: a value that cookies do not allow (ba.urlencode it)", 2) end
+  local parts = {self.key .. "=" .. self.text}
+  for _, name in ipairs {"Path", "Domain", "Max-Age", "SameSite", "Secure", "HttpOnly"} do
+    local value = self.attributes[name]
+    if value == true then
+      parts[#parts + 1] = name
+    elseif value then
+      value = tostring(value)
+      if value:find "[%c;]" then error("cookie: a bad " .. name, 2) end
+      parts[#parts + 1] = name .. "=" .. value
+    end
+  end
+  return self.exchange:setheader("Set-Cookie", table.concat(parts, "; "), true)
+end
+
+function Cookie:delete()
+  self.text, self.attributes["Max-Age"] = "", 0
+  return self:activate()
+end
+
+-- ---- what an exchange can do with them ----
+
+local Exchange = {}
+
+function Exchange:cookie(name)
+  local value = session.cookie_value(self.head.header.cookie, name)
+  return value and session.cookie(self, name, value)
+end
+
+function Exchange:createcookie(name) return session.cookie(self, name) end
+
+local function new_session(self)
+  if self.sent then return nil, "iscommitted" end
+  local s = self.store:create(self:peername())
+  if not s then return nil, "toomuchdata" end
+  local cookie = session.cookie(self, COOKIE, s:id())
+  cookie:path "/"
+  cookie:httponly(true)
+  cookie:samesite "Lax"
+  cookie:secure(self:issecure())
+  cookie:activate()
+  self.own_session = s
+  return s
+end
+
+-- The session that the client has a cookie of, or nil; create: a new one then.
+function Exchange:session(create)
+  local s = self.own_session
+  if s == nil then
+    s = self.store:find(session.cookie_value(self.head.header.cookie, COOKIE))
+    self.own_session = s
+  end
+  if s or not create then return s end
+  return new_session(self)
+end
+
+-- The session becomes that of a user: a new one, so that no cookie from before opens it.
+function Exchange:login(username)
+  local old = self:session()
+  local s, err = new_session(self)
+  if not s then return nil, err end
+  if old then
+    for name, value in next, old:attributes() do s[name] = value end
+    old:terminate()
+  end
+  state[s].user = username
+  self.username = username
+  return true
+end
+
+function Exchange:logout()
+  local s = self:session()
+  if s then s:terminate() end
+  self.own_session, self.username = nil, nil
+end
+
+-- Who has logged in with the session.
+function Exchange:session_user()
+  local s = self:session()
+  return s and state[s].user
+end
+
+session.Exchange = Exchange
+
+return session

@@ -1,0 +1,164 @@
+-- Files of a folder: types, ranges and conditional requests (RFC 9110). Small ones are kept in memory and looked at again
+-- after a second; big ones are read piece by piece while they are sent.
+local static = {}
+
+local SMALL = 65536        -- bytes of a file that is kept
+local KEPT = 8 << 20       -- bytes of all that are kept
+local NAMES = 2000         -- names of which something is known
+local LOOK = 1000          -- ms until a file is looked at again
+local PIECE = 65536        -- bytes read at a time
+
+local Folder = {}
+Folder.__index = Folder
+
+-- io: an io object.
+function static.folder(io)
+  return setmetatable({io = io, known = {}, names = 0, kept = 0}, Folder)
+end
+
+local function describe(path, stat)
+  if stat.isdir then return {isdir = true} end
+  local type = ba.mime(path:match "%.([^./]+)$" or "") or "application/octet-stream"
+  if type:find "^text/" and not type:find "charset" then type = type .. "; charset=utf-8" end
+  return {size = stat.size, mtime = stat.mtime, type = type, etag = ('"%x-%x"'):format(stat.mtime, stat.size),
+          modified = ba.encdate(stat.mtime)}
+end
+
+local function whole(io, path, size)
+  local file = io:open(path)
+  if not file then return nil end
+  local data = file:read(size + 1) or ""
+  file:close()
+  return #data == size and data or nil
+end
+
+-- What is there under a clean path, or nil: {isdir = true} or {size, mtime, type, etag, modified [, body]}. Others may keep
+-- what they make of the file in it; it lasts until the file changes.
+function Folder:look(path)
+  local entry, now = self.known[path], ba.clock()
+  if entry and now - entry.looked < LOOK then return entry end
+  local stat = self.io:stat(path)
+  if not stat or not (stat.isdir or stat.type == "regular") then
+    self.known[path] = nil
+    return nil
+  end
+  if entry and entry.mtime == stat.mtime and entry.size == stat.size and not stat.isdir == not entry.isdir then
+    entry.looked = now
+    return entry
+  end
+  if self.names >= NAMES or self.kept > KEPT then self.known, self.names, self.kept = {}, 0, 0 end
+  entry = describe(path, stat)
+  entry.looked = now
+  self.known[path], self.names = entry, self.names + 1
+  return entry
+end
+
+-- The content of a small file, kept.
+local function body_of(self, path, entry)
+  if not entry.body and entry.size <= SMALL then
+    entry.body = whole(self.io, path, entry.size)
+    self.kept = self.kept + entry.size
+  end
+  return entry.body
+end
+
+-- ---- conditions (RFC 9110 13) ----
+
+local function listed(list, etag)
+  if list:find "^%s*%*%s*$" then return true end
+  for weak, tag in list:gmatch '(W?/?)("[^"]*")' do
+    if tag == etag then return true, weak ~= "" end
+  end
+  return false
+end
+
+local function before(entry, text)
+  local time = ba.parsedate(text)
+  return time and entry.mtime <= time
+end
+
+-- 200, 304 or 412.
+local function condition(header, entry)
+  local match, none = header["if-match"], header["if-none-match"]
+  if match then
+    local found, weak = listed(match, entry.etag)
+    if not found or weak then return 412 end
+  elseif header["if-unmodified-since"] and before(entry, header["if-unmodified-since"]) == false then
+    return 412
+  end
+  if none then
+    if listed(none, entry.etag) then return 304 end
+  elseif header["if-modified-since"] and before(entry, header["if-modified-since"]) then
+    return 304
+  end
+  return 200
+end
+
+-- First and last byte of the one range asked for; nil: the whole; false: there is no such range.
+local function range(header, entry)
+  local text = header.range
+  local since = header["if-range"]
+  if not text or (since and since ~= entry.etag and since ~= entry.modified) then return nil end
+  local from, to = text:match "^%s*[bB][yY][tT][eE][sS]%s*=%s*(%d*)%s*%-%s*(%d*)%s*$"
+  if not from or (from == "" and to == "") then return nil end -- several, or not understood: may be ignored
+  from, to = math.tointeger(from), math.tointeger(to)
+  if not from then
+    if not to then return nil end
+    if to == 0 then return false end
+    return math.max(entry.size - to, 0), entry.size - 1
+  end
+  if from >= entry.size then return false end
+  to = math.min(to or entry.size - 1, entry.size - 1)
+  if to < from then return nil end
+  return from, to
+end
+
+-- ---- answers ----
+
+-- A file that does not fit into memory, from byte `from` on.
+local function stream(self, x, path, from, length)
+  local file = self.io:open(path)
+  if not file then return x:senderror(404) end
+  local guard <close> = file
+  if from > 0 then file:seek(from) end
+  x:setcontentlength(length)
+  x:flush()
+  if x:method() == "HEAD" then return end
+  while length > 0 do
+    local data = file:read(math.min(length, PIECE))
+    if not data or not x:write(data) or not x:flush() then return end
+    length = length - #data
+  end
+end
+
+-- Answers GET and HEAD for what `look` gave (a file).
+function Folder:send(x, path, entry)
+  local method = x:method()
+  if method ~= "GET" and method ~= "HEAD" then
+    x:setheader("Allow", "GET, HEAD")
+    return x:senderror(405)
+  end
+  local header, fields = x:header(), x.fields_out
+  local status = condition(header, entry)
+  fields.ETag, fields["Last-Modified"] = entry.etag, entry.modified
+  if status ~= 200 then return x:answer(status, nil, "") end
+  fields["Accept-Ranges"] = "bytes"
+  local from, to = range(header, entry)
+  if from == false then
+    fields["Content-Range"] = ("bytes */%d"):format(entry.size)
+    return x:senderror(416)
+  end
+  local length = from and to - from + 1 or entry.size
+  if from then
+    x:setstatus(206)
+    fields["Content-Range"] = ("bytes %d-%d/%d"):format(from, to, entry.size)
+  end
+  local body = body_of(self, path, entry)
+  if body then
+    return x:answer(from and 206 or 200, entry.type, from and body:sub(from + 1, to + 1) or body)
+  end
+  fields["Content-Type"] = entry.type
+  return stream(self, x, path, from or 0, length)
+end
+
+return static

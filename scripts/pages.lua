@@ -1,0 +1,43 @@
+-- Serves a folder: files, Lua Server Pages, and the WebSockets that pages make of their requests.
+--
+--   service "www" { app = "www", listen = ":80" }
+--   service "secure" {
+--       app = "www", listen = { ":443", "[::]:443" },
+--       tls = { cert = "/etc/ssl/www.pem", key = "/etc/ssl/private/www.key" },
+--   }
+--   cosockd --app www 127.0.0.1:8080
+--
+-- app            the folder, relative to that of the configuration
+-- listen         one address or several
+-- tls            as in tls.lua
+-- show_errors    true: what went wrong in a page is shown in the browser, not only in the log. With --app it is
+-- head_timeout   how long the head of a request may take ("10s")
+-- idle_timeout   how long a connection waits for the next request ("60s")
+local address = require "cosock.address"
+local app = require "cosock.http.app"
+local exchange = require "cosock.http.exchange"
+local options = require "cosock.options"
+local server = require "cosock.http.server"
+local tls = require "cosock.tls"
+
+local args = ...
+if type(args) ~= "table" then
+  args = {app = args, listen = {select(2, ...)}, show_errors = true}
+  if not args.app then error("pages.lua needs a folder: cosockd --app DIR [ADDRESS...]", 0) end
+  if not args.listen[1] then args.listen = "127.0.0.1:8080" end
+end
+
+options.check_service(args, "app listen tls show_errors head_timeout idle_timeout")
+
+local application = app.load(args.app, args)
+
+local function serve(x) return application:serve(x) end
+
+local web = server.new(function(conn, head) return exchange.run(conn, head, serve) end, {
+  head_timeout = options.duration(args, "head_timeout", "10s"), idle_timeout = options.duration(args, "idle_timeout", "60s"),
+})
+
+address.listen(args.listen, function(sock) web:accepted(sock) end, {shark = args.tls and tls.server(args.tls) or nil}, function()
+  web:close()
+  application:unload()
+end)

@@ -1,0 +1,1 @@
+return {text = function(name) return "Hello " .. name end}

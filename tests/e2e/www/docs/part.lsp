@@ -1,0 +1,1 @@
+<?lsp= pathname ?> <?lsp page.n = (page.n or 0) + 1 ?><?lsp= page.n ?>

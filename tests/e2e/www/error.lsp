@@ -1,0 +1,6 @@
+first
+<?lsp
+local x
+?>
+<?lsp= "fine" ?>
+<?lsp x.y = 1 ?>

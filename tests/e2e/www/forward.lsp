@@ -1,0 +1,1 @@
+lost <?lsp response:forward "docs/part.lsp" ?> lost

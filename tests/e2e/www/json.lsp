@@ -1,0 +1,1 @@
+<?lsp response:json {answer = 42} ?>

@@ -1,0 +1,1 @@
+<?lsp response:sendredirect(request:data "to" or "/index.lsp") print "never seen" ?>

@@ -1,0 +1,5 @@
+first
+
+<?lsp
+local x = = 1
+?>

@@ -1,0 +1,3 @@
+first
+
+<?lsp local x = 1

@@ -1,0 +1,1 @@
+<?lsp response:senderror(403, "no body <wanted>") ?>
