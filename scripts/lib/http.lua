@@ -1,6 +1,6 @@
 -- require "httpc" with redirects, and with default options for its requests. docs/httpc.md says all of it.
 --
---   local h = require "http".create {url = "https://example.com/", timeout = ...}
+--   local h = require "http".create {url = "https://example.com/", trusted = true}
 --   h:request()
 local httpc = require "httpc"
 local url = require "cosock.url"

@@ -16,6 +16,7 @@ local httpc, methods = {}, {}
 local PIECE = 65536        -- bytes that are written before we look for an answer
 local LOOK_MS = 100        -- or so long after the last look
 local REST_MAX = 262144    -- bytes of an answer nobody wants that are read to keep the connection
+local REST_MS = 500        -- ... and for how long
 local MAXSIZE = 64 << 20   -- of read "a"
 local CONTINUE_MS = 1000   -- how long to wait for a 100 before the body is sent anyway
 local INTERIM_MAX = 16     -- 1xx heads before the answer
@@ -32,7 +33,7 @@ local HANDSHAKE = {connection = true, upgrade = true, ["sec-websocket-key"] = tr
                    ["sec-websocket-extensions"] = true}
 
 local OPTIONS = {shark = "userdata", persistent = "boolean", intf = "string", ipv6 = "boolean", proxy = "string",
-                 proxyport = "number", socks = "boolean", proxyuser = "string", proxypass = "string", proxycon = "boolean",
+                 socks = "boolean", proxyuser = "string", proxypass = "string", proxycon = "boolean",
                  maxsize = "number"}
 local REQUEST = {url = "string", method = "string", header = "table", query = "table", user = "string", password = "string",
                  size = "number", trusted = "boolean"}
@@ -122,8 +123,10 @@ local function refused(self) return self.upload and self.head and self.head.stat
 -- Reads the head of the answer; true once it is there. A 100 is passed over, but returned as false when until_continue is true.
 -- ms: for each head.
 local function read_head(self, ms, until_continue)
+  local reader = self.reader
+  if not reader then return nil, self.failed end -- closed meanwhile, by somebody else
   for _ = 1, INTERIM_MAX do
-    local head, err, _, why = self.reader:head(ms, self.method)
+    local head, err, _, why = reader:head(ms, self.method)
     if not head then return nil, err, why end
     if head.status >= 200 or head.status == 101 then return take(self, head) end
     if until_continue and head.status == 100 then return false end
@@ -133,17 +136,16 @@ end
 
 -- Writes with the time-out, which ends the connection. The answer may say why the server does not read.
 local function send(self, data)
-  local late = false
+  if not self.sock then return nil, self.failed end -- closed meanwhile, by somebody else
   local timer = self.ms and ba.timer(function()
-    late = true
     read_head(self, 0)
-    if self.sock then self.sock:close() end
+    fail(self, "timeout")
   end)
   if timer then timer:set(self.ms) end
   local ok, err = self.sock:write(data)
   if timer then timer:cancel() end
   if ok then return true end
-  return nil, late and "timeout" or err
+  return nil, self.failed or err
 end
 
 -- Ends the request if it has a body, and waits for the head of the answer. True; nil, err.
@@ -161,11 +163,11 @@ local function response(self)
   return fail(self, err or broken, why)
 end
 
--- The next piece of the answer's body; nil at its end; nil, err.
-local function piece(self, max)
+-- The next piece of the answer's body; nil at its end; nil, err. ms: if not the time-out.
+local function piece(self, max, ms)
   if self.failed then return nil, self.failed end
   if not self.more then return nil end
-  local data, err = self.reader:body(max, self.ms)
+  local data, err = self.reader:body(max, ms or self.ms)
   if data then return data end
   self.more = false
   if err then return fail(self, err) end
@@ -174,10 +176,10 @@ end
 -- Leaves an exchange behind: reads what is left of a short answer, else ends the connection.
 local function finish(self)
   if self.sock and not self.failed and response(self) then
-    local left = REST_MAX
-    while self.more and left > 0 do left = left - #(piece(self, left) or "") end
+    local left, deadline = REST_MAX, ba.clock() + REST_MS
+    while self.more and left > 0 do left = left - #(piece(self, left, math.max(deadline - ba.clock(), 0)) or "") end
   end
-  if self.more or not self.keep or self.upload or self.failed then drop(self) end
+  if self.more or not self.keep or self.upload or self.failed or self.head.status == 101 then drop(self) end
 end
 
 -- ---- requests ----
@@ -234,9 +236,9 @@ end
 -- Connects if need be and sends the head of the request. Reads that of the answer when there is no body to be written. True;
 -- nil, err, why.
 local function attempt(self, op, to)
+  self.head, self.unseen, self.looked = nil, 0, 0
   local ok, err, why = open(self, to, op.trusted)
   if not ok then return nil, err, why end
-  self.head, self.unseen, self.looked = nil, 0, 0
   self.upload = not SOCKET[to.scheme] and upload_of(op, self.method) or nil
   local list, given = fields(self, op, to)
   local body = self.upload and self.upload ~= 0
@@ -285,6 +287,7 @@ end
 function methods:request(op)
   check(op, REQUEST, "request")
   if not op.url then error("request: url is missing", 2) end
+  if op.size and not (op.size >= 0 and op.size < 1 << 53) then error("request: size: expected a number of bytes", 2) end
   if self.gone then return nil, "incorrectuse" end
   finish(self)
   self.head, self.failed, self.offer, self.method = nil, nil, nil, op.method or "GET"

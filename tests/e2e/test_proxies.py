@@ -1,4 +1,5 @@
-"""connect.lua and socks.lua, with curl; and require "httpc" through them and through other people's proxies, to nginx."""
+"""connect.lua and socks.lua, with curl; and require "httpc" through them and through other people's proxies, to nginx and to a WebSocket
+server."""
 
 import json
 import os
@@ -25,6 +26,43 @@ for _, op in ipairs(plan.requests) do
   print(ba.json.encode {ok = ok or false, err = err, status = ok and h:status(), body = body,
                         trusted = ok and h:trusted() or false, peer = ok and select(2, h:peername())})
 end
+"""
+
+
+# Opens a WebSocket, has texts and bytes echoed, prints a line.
+WEBSOCKET = r"""
+local plan = ba.json.decode(arg[1])
+local h = require "httpc".create(plan.create)
+local ok, err = h:request {url = plan.url, header = {["Sec-WebSocket-Protocol"] = "other, chat"}}
+if not ok then print("failed", err) os.exit(true) end
+local line = h:status() .. " " .. tostring(h:header "sec-websocket-protocol")
+local sock = assert(ba.socket.http2sock(h))
+for _, size in ipairs {1, 125, 126, 8192, 65535} do
+  for _, text in ipairs {true, false} do
+    local data = ("x"):rep(size)
+    assert(sock:write(data, text))
+    local got, kind, read, whole = sock:read(10000)
+    while read and read < whole do
+      local more
+      more, kind, read = sock:read(10000)
+      got = got .. more
+    end
+    assert(got == data and kind == text, size)
+  end
+end
+assert(sock:ping "hello")
+sock:write("bye", true)
+local data, why, code = sock:read(10000)
+print(line, data, why, code)
+"""
+
+WEBSOCKET_SERVER = """
+const {WebSocketServer} = require('ws');
+const server = new WebSocketServer({host: '127.0.0.1', port: +process.argv[2],
+                                    handleProtocols: offered => offered.has('chat') ? 'chat' : false});
+server.on('connection', socket => socket.on('message', (data, binary) => {
+    if (data.toString() === 'bye') socket.close(4001); else socket.send(data, {binary});
+}));
 """
 
 
@@ -90,6 +128,13 @@ class ProxyCase(harness.Case):
                              capture_output=True, text=True, check=False)
         body, code, connect = run.stdout.rsplit("|", 2)
         return run.returncode, int(code), int(connect), body
+
+    def start(self, port, *command, **options):
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   preexec_fn=harness.die_with_parent, **options)
+        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.terminate)
+        harness.until(lambda: harness.listening(port), 10, f"{command[0]} listening")
 
     def fetch(self, create=None, requests=(), **plan):
         """What CLIENT prints for each request."""
@@ -208,13 +253,6 @@ class HttpcTest(ProxyCase):
         self.refused("proxyauth", proxyport=port, socks=True)
         self.refused("proxyauth", proxyport=port, socks=True, proxyuser="joe", proxypass="wrong")
 
-    def start(self, port, *command):
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                   preexec_fn=harness.die_with_parent)
-        self.addCleanup(process.wait, 10)
-        self.addCleanup(process.terminate)
-        harness.until(lambda: harness.listening(port), 10, f"{command[0]} listening")
-
     def test_tinyproxy(self):
         program, port = self.need("tinyproxy"), harness.free_port()
         path = self.write("tinyproxy.conf", f'Port {port}\nListen 127.0.0.1\nTimeout 20\nMaxClients 10\nBasicAuth joe secret\n'
@@ -262,6 +300,36 @@ class HttpcTest(ProxyCase):
         self.assertEqual([r["status"] for r in got], [201, 201, 200, 404])
         self.assertEqual(got[2]["body"], "x" * 3000000)
         self.assertEqual(os.path.getsize(f"{self.nginx.root}/dir/a"), 3000000)
+
+
+class WebSocketTest(ProxyCase):
+    """http2sock and node's ws, directly and through proxies."""
+
+    def setUp(self):
+        super().setUp()
+        self.environment = {"NODE_PATH": "/usr/share/nodejs"}
+        env = {**os.environ, **self.environment}
+        if subprocess.run([self.need("node"), "-e", "require('ws')"], env=env, capture_output=True, check=False).returncode != 0:
+            self.skipTest("node's ws is not installed")
+        self.node = harness.free_port()
+        self.start(self.node, "node", self.write("server.js", WEBSOCKET_SERVER), str(self.node), env=env)
+
+    def check(self, **create):
+        plan = {"create": create or {"persistent": True}, "url": f"ws://127.0.0.1:{self.node}/"}
+        d = self.run_cosockd([self.write("websocket.lua", WEBSOCKET), json.dumps(plan)])
+        d.wait_exit(30)
+        self.assertEqual(d.log().strip(), "101 chat\tnil\tsocketclosed\t4001")
+
+    def test_directly(self):
+        self.check()
+
+    def test_through_connect(self):
+        port = self.script("connect.lua", 'users = { joe = "secret" }', f'"127.0.0.1:{self.node}"')
+        self.check(proxy="127.0.0.1", proxyport=port, proxyuser="joe", proxypass="secret")
+
+    def test_through_socks(self):
+        port = self.script("socks.lua", "", f'"127.0.0.1:{self.node}"')
+        self.check(proxy="127.0.0.1", proxyport=port, socks=True)
 
 
 if __name__ == "__main__":

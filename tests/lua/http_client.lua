@@ -341,6 +341,8 @@ check.job("wrong arguments are raised", function()
   raises("url is missing", h.request, h, {})
   raises("expected a table", h.request, h)
   raises("size: expected number", h.request, h, {url = "http://h", size = "5"})
+  raises("size: expected a number", h.request, h, {url = "http://h", size = -1})
+  raises("size: expected a number", h.request, h, {url = "http://h", size = 0 / 0})
   raises("proxy: expected string", httpc.create, {proxy = 5})
   raises("read: expected", h.read, h, "l")
   raises("read: expected", h.read, h, -1)
@@ -417,6 +419,23 @@ check.job("many at a time", function()
 end)
 
 -- ---- http2sock ----
+
+both("an upgrade to something else: the connection is not used for HTTP again", function()
+  local counts = {}
+  local port = web.serve(function(sock)
+    sock:write(ba.http.response(101, {Upgrade = "mine", Connection = "Upgrade"}) .. "mine")
+    return nil
+  end, nil, counts)
+  local h <close> = httpc.create()
+  for i = 1, 2 do
+    eq(h:request {url = web.url(port), header = {Upgrade = "mine", Connection = "Upgrade"}}, true)
+    eq(h:status(), 101)
+    eq(counts.connections, i)
+  end
+  local sock <close> = ba.socket.http2sock(h)
+  eq(check.read(sock, 4), "mine")
+  eq(sock:websocket(), false)
+end)
 
 both("the connection as a socket", function()
   local port = web.serve(function(sock)

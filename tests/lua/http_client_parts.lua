@@ -147,3 +147,24 @@ it("addresses for SOCKS5", function()
   eq(proxy.socks_address("1:2:3:4:5:6:7:8", 1), "\4\0\1\0\2\0\3\0\4\0\5\0\6\0\7\0\8\0\1")
   eq(proxy.socks_address("::ffff:1.2.3.4", 1), "\4" .. ("\0"):rep(10) .. "\xff\xff\1\2\3\4\0\1")
 end)
+
+it("no text confuses them", function()
+  math.randomseed(1)
+  local pieces = {"http://", "ws://", "a", "%", "@", ":", "/", "..", "?", "#", "=", "&", "[", "]", "\0", "\xff", '"', "\\", ",", " ", "Digest ", "Basic ",
+                  "realm", "nonce=", 'qop="auth"', "stale=", "80", "::1"}
+  for _ = 1, 5000 do
+    local parts = {}
+    for i = 1, math.random(12) do parts[i] = pieces[math.random(#pieces)] end
+    local text = table.concat(parts)
+    local to, err = url.parse(text)
+    ok(to and to.target:find "^/[%g]*$" or err == "invalidurl", text)
+    if to then
+      ok(#url.resolve(text, "../" .. text) > 0, text)
+      ok(ba.http.request("GET", to.target, {Host = url.authority(to)}), text)
+    end
+    url.split(text)
+    url.with_query(text, {a = text})
+    local c = credentials.new(text, text)
+    if ask(c, text) then ok(ba.http.request("GET", "/", {Authorization = c:answer("GET", "/")}) or text:find "%c", text) end
+  end
+end)

@@ -97,6 +97,20 @@ both("a body without end", function()
   end
 end)
 
+both("a slow rest that nobody wants does not hold up the next request", function()
+  local over
+  local port = web.serve(function(sock)
+    sock:write(OK .. "Content-Length: 100000\r\n\r\n")
+    while not over and sock:write "x" do ba.sleep(10) end
+    return false
+  end)
+  local h <close> = httpc.create()
+  eq(h:request {url = web.url(port)}, true)
+  eq(h:request {url = web.url(raw(OK .. "Content-Length: 2\r\n\r\nok"))}, true)
+  eq(h:read "a", "ok")
+  over = true
+end)
+
 both("a server that does not read", function()
   local over <close> = setmetatable({}, {__close = function(t) t.over = true end})
   local port = web.serve(function()
@@ -164,4 +178,19 @@ both("somebody closes it while it waits", function()
     return false
   end)
   results({nil, "closed"}, h:request {url = web.url(port)})
+end)
+
+both("somebody closes it while it writes", function()
+  local over <close> = setmetatable({}, {__close = function(t) t.over = true end})
+  local h = httpc.create()
+  local port = web.serve(function()
+    ba.thread.run(function() h:close() end)
+    check.wait(function() return over.over end)
+    return false
+  end)
+  eq(h:request {url = web.url(port), method = "PUT"}, true)
+  local done, err
+  repeat done, err = h:write(check.bulk("x", 1000000)) until not done
+  results({nil, "closed"}, done, err)
+  results({nil, "closed"}, h:status())
 end)

@@ -11,17 +11,15 @@ local TOKEN = "[%w!#$%%&'*+.^_`|~-]+"
 -- The text of the quoted string that begins at `at`, and what is behind it; nil when it has no end.
 local function unquote(value, at)
   local parts = {}
-  repeat
-    local text, stop = value:match('^([^"\\]*)()', at + 1)
+  at = at + 1
+  while true do
+    local text, special, behind = value:match('^([^"\\]*)(["\\])()', at)
+    if not text then return nil, #value + 1 end
     parts[#parts + 1] = text
-    at = stop
-    if value:sub(at, at) == "\\" then
-      at = at + 1
-      parts[#parts + 1] = value:sub(at, at)
-    else
-      return at <= #value and table.concat(parts) or nil, at + 1
-    end
-  until false
+    if special == '"' then return table.concat(parts), behind end
+    parts[#parts + 1] = value:sub(behind, behind)
+    at = math.min(behind + 1, #value + 1)
+  end
 end
 
 -- The challenges in the value of a WWW-Authenticate field: a list of {scheme =, realm =, nonce = ...}, names in lower case.
