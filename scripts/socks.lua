@@ -21,21 +21,6 @@ if type(args) ~= "table" then args = {listen = args, destinations = select(2, ..
 options.check_service(args, "listen destinations users connect_timeout idle_timeout")
 local out = outbound.new(args, {"*:*"})
 
--- A function that reads exactly n bytes (nil: it does not come), and one for what has come behind them.
-local function exactly(client)
-  local deadline, got = ba.clock() + HANDSHAKE_MS, ""
-  return function(n)
-    while #got < n do
-      local data = client:read(math.max(deadline - ba.clock(), 0))
-      if not data then return nil end
-      got = got .. data
-    end
-    local part = got:sub(1, n)
-    got = got:sub(n + 1)
-    return part
-  end, function() return got end
-end
-
 -- A text with its length in front.
 local function counted(read)
   local n = read(1)
@@ -92,7 +77,7 @@ end
 
 -- Runs as a cosocket of its own, whose socket becomes the connection to the destination.
 local function serve(_, client)
-  local read, rest = exactly(client)
+  local read, done = proxy.exactly(client, HANDSHAKE_MS)
   local host, port
   if login(client, read) then host, port = destination(client, read) end
   if not host then return client:close() end
@@ -102,7 +87,7 @@ local function serve(_, client)
     return client:close()
   end
   reply(client, "\0", server:sockname())
-  server:write(rest()) -- of a client that did not wait
+  done() -- a client may not have waited
   out:carry(client, server)
 end
 

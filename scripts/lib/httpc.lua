@@ -52,7 +52,7 @@ end
 
 local function drop(self)
   if self.sock then self.sock:close() end
-  self.sock, self.reader, self.rest = nil, nil, nil
+  self.sock, self.reader = nil, nil
 end
 
 -- Whatever else goes wrong is told by the calls that follow, too.
@@ -76,7 +76,7 @@ local function through_proxy(self, to, trusted)
   local sock, err = proxy.connect(via, to.host, to.port)
   if not sock then return nil, err end
   if self.op.proxycon then
-    self.sock, self.rest = sock, err
+    self.sock = sock
     return nil, "prxready"
   end
   if SECURE[to.scheme] then return secure(self, sock, to, trusted) end
@@ -465,11 +465,11 @@ function methods:trusted()
   return self.sock:trusted()
 end
 
--- ba.socket.http2sock: the connection as a socket, and what a server behind a SOCKS proxy has said already.
+-- ba.socket.http2sock: the connection as a socket. What came behind the answer is its unread input.
 local function http2sock(self)
-  local sock, rest = self.sock, self.rest
+  local sock = self.sock
   if not sock then return nil, self.failed or "invalidsocketcon" end
-  self.sock, self.reader, self.rest, self.failed, self.gone = nil, nil, nil, "incorrectuse", true
+  self.sock, self.reader, self.failed, self.gone = nil, nil, "incorrectuse", true
   if self.offer and self.head and self.head.status == 101 then
     local ok, err = ba.socket.websocket(sock, {role = "client"})
     if not ok then
@@ -477,7 +477,7 @@ local function http2sock(self)
       return nil, err
     end
   end
-  return sock, rest
+  return sock
 end
 
 local meta = {__index = methods, __name = "httpc", __close = methods.close, __http2sock = http2sock}

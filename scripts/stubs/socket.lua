@@ -138,7 +138,7 @@ function ba.socket.fn2h(size, s, start) end
 ---after a 101 to a ws:// or wss:// URL, else as it is. The client is of no use afterwards.
 ---@param client table
 ---@return ba.socket? sock in blocking mode
----@return string|ba.socket.error|nil data what a server behind a SOCKS proxy has already said; or the error
+---@return ba.socket.error? err
 function ba.socket.http2sock(client) end
 
 ---Sockets connected or connecting, twice.

@@ -61,19 +61,19 @@ function proxy.socks_address(host, port)
   return host .. ba.socket.h2n(2, port)
 end
 
--- A function that reads exactly n bytes, and one for what has come behind them.
-local function exactly(sock, ms)
-  local got = ""
+-- A function that reads exactly n bytes, all within ms (nil: no limit); one that gives back what came behind them.
+function proxy.exactly(sock, ms)
+  local deadline, got = ms and ba.clock() + ms, ""
   return function(n)
     while #got < n do
-      local data, err = sock:read(ms)
+      local data, err = sock:read(deadline and math.max(deadline - ba.clock(), 0))
       if not data then return nil, err end
       got = got .. data
     end
     local part = got:sub(1, n)
     got = got:sub(n + 1)
     return part
-  end, function() return got ~= "" and got or nil end
+  end, function() sock:unread(got) end
 end
 
 local function socks_login(sock, read, op)
@@ -84,9 +84,9 @@ local function socks_login(sock, read, op)
   return answer == "\1\0" or nil, "proxyauth"
 end
 
--- True and what the server behind the proxy has already sent; nil, err.
+-- True; nil, err.
 local function socks(sock, op, host, port)
-  local read, rest = exactly(sock, op.ms)
+  local read, done = proxy.exactly(sock, op.ms)
   local ok, err = sock:write(op.proxyuser and "\5\2\0\2" or "\5\1\0")
   local answer
   if ok then answer, err = read(2) end
@@ -107,7 +107,8 @@ local function socks(sock, op, host, port)
   if not more then return nil, "prxnotcompat" end
   answer, err = read(more)
   if not answer then return nil, err end
-  return true, rest()
+  done() -- the server behind the proxy may speak first
+  return true
 end
 
 -- ---- either ----
@@ -117,7 +118,7 @@ local function dial(op)
                            {timeout = op.timeout, intf = op.intf, ipv6 = op.ipv6, blocking = true})
 end
 
--- A socket in blocking mode to the host, and what the other end has already sent (or nil). op: proxy, proxyport, socks, proxyuser,
+-- A socket in blocking mode to the host. op: proxy, proxyport, socks, proxyuser,
 -- proxypass, intf and ipv6 as for httpc; timeout and ms: for connecting, and for each answer (nil: no limit). op.credentials is
 -- made and kept here. Errors: those of connect and read; of SOCKS5 prx... and "proxyauth"; of CONNECT the proxy's status, a number.
 function proxy.connect(op, host, port)
@@ -126,14 +127,13 @@ function proxy.connect(op, host, port)
   if op.proxyuser then op.credentials = op.credentials or credentials.new(op.proxyuser, op.proxypass) end
   local again, sock, err = 3, nil, nil -- one for a challenge, one for a nonce that was too old
   repeat
-    local ok, rest, head
+    local ok, head
     again = again - 1
     sock, err = dial(op)
     if not sock then return nil, err end
     if op.socks then
-      ok, rest = socks(sock, op, host, port)
-      if ok then return sock, rest end
-      err = rest
+      ok, err = socks(sock, op, host, port)
+      if ok then return sock end
     else
       head, err = ask(sock, op, authority)
       if head and head.status < 300 then return sock end
