@@ -8,8 +8,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 
 import harness
+import pki
+import ws
 
 WWW = os.path.join(harness.HERE, "www")
 
@@ -17,14 +20,12 @@ WWW = os.path.join(harness.HERE, "www")
 class Pages(harness.Case):
     """A daemon with a copy of the application."""
 
-    extra = ""
-
-    def setUp(self):
+    def setUp(self, extra=""):
         super().setUp()
         self.www = os.path.join(self.directory, "www")
         shutil.copytree(WWW, self.www)
         self.port = harness.free_port()
-        self.daemon = self.service(f'service "www" {{ app = "www", listen = "127.0.0.1:{self.port}", {self.extra} }}\n',
+        self.daemon = self.service(f'service "www" {{ app = "www", listen = "127.0.0.1:{self.port}", {extra} }}\n',
                                    [self.port])
         self.daemon.wait_log("modules loaded")
 
@@ -378,7 +379,8 @@ class GuardTest(Pages):
 
 
 class ConnectionTest(Pages):
-    extra = 'head_timeout = "1s", idle_timeout = "2s"'
+    def setUp(self, extra='head_timeout = "1s", idle_timeout = "2s"'):
+        super().setUp(extra)
 
     def test_keep_alive_and_pipelining(self):
         out = self.curl("-w", "[%{num_connects}]", f"http://127.0.0.1:{self.port}/docs/plain.txt",
@@ -545,6 +547,106 @@ class SocketTest(Pages):
         page = self.text("/wrong.lsp")
         self.assertIn("request expected", page)
         self.assertIn("nil\tincorrectuse", page)
+
+
+class WebSocketTest(Pages):
+    def websocket(self, path, **options):
+        s = self.connect(self.port)
+        return ws.connect(s, path, **options)
+
+    def test_a_cosocket_of_the_application(self):
+        peer, answer = self.websocket("/chat.lsp")
+        self.assertEqual(answer["x-hub"], "ours")
+        self.assertNotIn("sec-websocket-protocol", answer)
+        for data, op in ((b"hello", ws.TEXT), (b"\0\xff", ws.BINARY), (harness.noise(60000), ws.BINARY)):
+            peer.send(data, op)
+            if len(data) < 8192:
+                self.assertEqual(peer.message(), (op, data))
+            else:
+                self.assertEqual(peer.bytes(len(data)), data)
+        peer.close()
+        self.assertEqual(peer.closed(), 1000)
+        self.daemon.wait_log("echo ended")
+
+    def test_frames_that_came_with_the_request(self):
+        with self.connect(self.port) as s:
+            s.sendall(request("/chat.lsp", head="Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n") + ws.frame(b"early", ws.TEXT, mask=b"abcd"))
+            first, answer = ws.read_head(s)
+            self.assertIn(" 101 ", first)
+            self.assertEqual(answer["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+            self.assertEqual(ws.Peer(s, True).message(), (ws.TEXT, b"early"))
+
+    def test_subprotocols(self):
+        _, answer = self.websocket("/chat.lsp?sub=two", subprotocols=["one", "two"])
+        self.assertEqual(answer["sec-websocket-protocol"], "two")
+        _, answer = self.websocket("/chat.lsp?sub=other", subprotocols=["one", "two"])
+        self.assertNotIn("sec-websocket-protocol", answer)
+
+    def test_a_bad_handshake_leaves_the_page_its_answer(self):
+        good = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        for wrong in ({"Sec-WebSocket-Version": "8"}, {"Sec-WebSocket-Key": "short"}, {"Connection": "close"}):
+            status, _, body = self.get("/chat.lsp", headers={**good, **wrong})
+            self.assertEqual((status, b"Use WebSockets" in body), (200, True), wrong)
+        self.daemon.wait_log("chat:\tbadrequest", count=3)
+        self.assertIn("Use WebSockets", self.text("/chat.lsp"))
+
+    def test_pages_with_their_own(self):
+        peer, _ = self.websocket("/ws-blocking.lsp")
+        for n in (1, 2, 3):
+            self.assertEqual(peer.message(), (ws.TEXT, f"message {n}".encode()))
+        harness.reset(peer.sock)
+        self.daemon.wait_log("blocking page ends\ttrue")
+        peer, _ = self.websocket("/ws-cosocket.lsp")
+        self.daemon.wait_log("cosocket page ends")
+        self.assertEqual(peer.message(), (ws.TEXT, b"tick 1"))
+        peer.send(b"word", ws.TEXT)
+        while peer.message()[1] != b"got word":
+            pass
+        peer.close()
+        self.daemon.wait_log("clock ends")
+
+    def test_a_client_in_a_page(self):
+        url = f"ws://127.0.0.1:{self.port}/chat.lsp"
+        page = self.text(f"/wsecho.lsp?msg=to+and+fro&url={url}")
+        self.assertRegex(page, r"request\ttrue\tnil\n(?i:x-hub)\tours\necho\tto and fro\ttrue\n")
+        self.assertIn("status\t404", self.text(f"/wsecho.lsp?msg=x&url={url}/nowhere"))
+
+    def test_a_guard(self):
+        with self.assertRaises(ws.Refused) as e:
+            self.websocket("/guarded/form")
+        self.assertEqual(e.exception.status, 403)
+        with self.assertRaises(ws.Refused) as e:
+            self.websocket("/guarded/basic")
+        self.assertEqual(e.exception.status, 401)
+
+    def test_datagrams(self):
+        port = harness.free_port()
+        self.assertIn(f'<a href="http://127.0.0.1:{self.port}/udp.lsp?stop=">', self.text(f"/udp.lsp?port={port}"))
+        self.daemon.wait_log("udp\tdatagram 2\t127.0.0.1\ttrue")
+        self.text("/udp.lsp?stop=")
+        self.daemon.wait_log("sender exits")
+        self.daemon.wait_log("receiver exits")
+
+
+class TlsTest(Pages):
+    def setUp(self, extra=""):
+        folder = tempfile.mkdtemp(prefix="cosockd-e2e-pki-")
+        self.addCleanup(shutil.rmtree, folder)
+        cert, key = pki.Pki(folder).issue("pages.example")
+        super().setUp(f'tls = {{ cert = "{cert}", key = "{key}" }}')
+
+    def test_over_tls(self):
+        url = f"https://127.0.0.1:{self.port}"
+        self.assertEqual(self.curl("-k", f"{url}/docs/plain.txt", f"{url}/docs/plain.txt"), PLAIN * 2)
+        self.assertIn(f"{url}/ ", self.curl("-k", f"{url}/").decode())
+        self.assertIn("; Secure", self.curl("-k", "-i", f"{url}/session.lsp?create=1").decode())
+        self.assertIn("Secure: true", self.curl("-k", f"{url}/chat.lsp").decode())
+        page = self.curl("-k", f"{url}/wsecho.lsp?msg=secret&url=wss://127.0.0.1:{self.port}/chat.lsp").decode()
+        self.assertIn("echo\tsecret\ttrue\n", page)
+        out = self.curl("-k", f"{url}/async.lsp?name=one", f"{url}/async.lsp?name=two", f"{url}/docs/plain.txt")
+        self.assertEqual(out, b"answered by a cosocket: oneanswered by a cosocket: two" + PLAIN)
 
 
 class DirectTest(harness.Case):

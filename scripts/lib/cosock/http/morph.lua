@@ -1,14 +1,11 @@
 -- ba.socket.req2sock and sock2req: from a request to its connection and back (ba-api B.2).
 local exchange = require "cosock.http.exchange"
+local websocket = require "cosock.websocket"
 
 local morph = {}
 
 -- The server whose a connection was, so that it can be given back.
 local servers = setmetatable({}, {__mode = "k"})
-
-local function wants_websocket(head)
-  return head.upgrade and (head.header.upgrade or ""):lower():find("websocket", 1, true) ~= nil
-end
 
 -- The connection is no longer the server's.
 local function take(x)
@@ -17,14 +14,18 @@ local function take(x)
   return x.conn.sock
 end
 
+-- After a refusal nothing has been sent, and the page may answer.
 local function to_websocket(x, subprotocol)
-  local header = {}
-  for name, value in pairs(x.fields_out) do header[name] = value end
-  local ok, err = require "cosock.websocket".accept(x.conn.sock, x.head, {
-    answer = false, header = header, subprotocols = subprotocol and {subprotocol} or nil,
-  })
-  if not ok then return nil, err end
-  return take(x)
+  local options = {subprotocols = {subprotocol}, header = x.fields_out}
+  local answer, status, why = websocket.answer(x.head, options)
+  if not answer then return nil, "badrequest", status, why end
+  local sock = take(x)
+  local ok, err = websocket.accept(sock, x.head, options)
+  if not ok then
+    sock:close()
+    return nil, err
+  end
+  return sock
 end
 
 -- A page's request becomes its socket: a WebSocket if it asks for one, else the connection as it is, and what has come
@@ -32,7 +33,7 @@ end
 function morph.req2sock(x, subprotocol)
   if not exchange.is(x) then error("bad argument #1 to 'req2sock' (request expected, got " .. type(x) .. ")", 2) end
   if x.conn.taken then return nil, "incorrectuse" end
-  if wants_websocket(x.head) then
+  if websocket.is_request(x.head) then
     if x.sent then return nil, "iscommitted" end
     return to_websocket(x, subprotocol)
   end

@@ -105,6 +105,7 @@ local function first(list, name)
   for _, field in ipairs(list) do
     if field[1] == name then return field[2] end
   end
+  return nil
 end
 
 -- The values of the names; without one a table of all, where a name that came several times has a list.

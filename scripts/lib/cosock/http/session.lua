@@ -89,6 +89,7 @@ function session.cookie_value(header, name)
     local key, value = pair:match "^%s*([^=%s]+)%s*=%s*(.-)%s*$"
     if key == name then return (value:gsub('^"(.*)"$', "%1")) end
   end
+  return nil
 end
 
 local Cookie = {}
