@@ -20,7 +20,6 @@ enum {
     QUEUE_HIGH = 128,   /* waiting or being looked up: accept is cancelled */
     QUEUE_LOW = 64,     /* armed again */
     HEADROOM_MAX = 256, /* slots kept free for what one reap may bring after the cancel */
-    BURST_MAX = 512,    /* with fewer slots than this, connections are taken one at a time */
     TABLE_MS = 30,      /* how often a full table is looked at: nobody tells when it has room */
     HELD_MS = 1000,     /* a full gate is looked at, should its call get lost for want of memory */
     BACKOFF_MS = 100,   /* after an error that the next accept would meet again */
@@ -587,7 +586,7 @@ static void listener_update(struct cs_listener *l)
         return;
     }
     bool wanted = l->state == LISTENER_OPEN && !listener_must_wait(l);
-    bool once = listener_room(l) <= BURST_MAX;
+    bool once = listener_room(l) <= CS_LISTEN_BACKLOG; /* all that wait may come at once */
     if (l->accept.armed) {
         if (!wanted || (once && !l->once)) {
             cs_ring_cancel(l->net->ring, &l->accept);

@@ -79,7 +79,7 @@ static int bind_and_listen(int fd, struct cs_addr *addr, const struct cs_listen_
         return err;
     }
     if ((path && o->unix_mode && chmod(path, (mode_t)o->unix_mode) < 0) ||
-        listen(fd, o->backlog > 0 ? o->backlog : 65535) < 0) {
+        listen(fd, o->backlog > 0 ? o->backlog : CS_LISTEN_BACKLOG) < 0) {
         err = -errno;
         if (path) {
             unlink(path);

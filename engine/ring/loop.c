@@ -32,8 +32,9 @@ struct cs_loop {
     struct cs_ring *ring;
     struct cs_wheel *wheel;
     uint64_t now_ms;
-    bool busy;   /* something has more to do: the next turn does not sleep */
-    bool ending; /* being destroyed: what is posted is not run any more */
+    bool busy;                  /* something has more to do: the next turn does not sleep */
+    bool *held_up, own_held_up; /* somebody had leave to hold up this turn: the set's, or its own */
+    bool ending;                /* being destroyed: what is posted is not run any more */
     struct phase phases[CS_PHASE_COUNT];
     struct inbox inbox;
     struct cs_loop_stats stats;
@@ -148,6 +149,7 @@ static void note_awake(struct cs_loop_stats *s, uint64_t since_ns)
 unsigned cs_loop_turn(struct cs_loop *l, int64_t timeout_ms)
 {
     inbox_arm(l);
+    l->own_held_up = false;
     int64_t sleep_ms = timeout_ms == 0 ? 0 : sleep_time(l, cs_clock_ms(), timeout_ms);
     unsigned n = cs_ring_wait(l->ring, sleep_ms, l->events, CS_LOOP_EVENTS_MAX);
     uint64_t awake_ns = cs_clock_ns();
@@ -172,11 +174,19 @@ void cs_loop_again(struct cs_loop *l)
     l->busy = true;
 }
 
+bool cs_loop_may_hold_up(struct cs_loop *l)
+{
+    bool free = !*l->held_up;
+    *l->held_up = true;
+    return free;
+}
+
 /* ---- several loops ---- */
 
 struct cs_loop_set {
     struct cs_ring_set *rings; /* NULL while there has been one loop only */
     unsigned count;
+    bool held_up;
     struct cs_loop *loops[CS_RING_SET_MAX];
 };
 
@@ -219,6 +229,7 @@ int cs_loop_set_add(struct cs_loop_set *s, struct cs_loop *l)
     }
     CS_ASSERT(s->count < CS_RING_SET_MAX);
     s->loops[s->count++] = l;
+    l->held_up = &s->held_up;
     l->busy = true; /* its inbox is not armed yet */
     return 0;
 }
@@ -231,6 +242,7 @@ void cs_loop_set_remove(struct cs_loop_set *s, struct cs_loop *l)
     }
     CS_ASSERT(i < s->count);
     s->loops[i] = s->loops[--s->count];
+    l->held_up = &l->own_held_up;
     if (s->rings) {
         cs_ring_set_remove(s->rings, l->ring);
     }
@@ -240,9 +252,11 @@ unsigned cs_loop_set_turn(struct cs_loop_set *s, int64_t timeout_ms)
 {
     unsigned n = 0, turned = 0;
     uint64_t now_ms = cs_clock_ms();
+    s->held_up = false;
     if (!s->rings) {
         return cs_loop_turn(s->loops[0], timeout_ms);
     }
+    uint64_t awake_ns = cs_clock_ns();
     for (unsigned i = 0; i < s->count; i++) {
         struct cs_loop *l = s->loops[i];
         int64_t sleep_ms = sleep_time(l, now_ms, -1);
@@ -253,6 +267,7 @@ unsigned cs_loop_set_turn(struct cs_loop_set *s, int64_t timeout_ms)
             timeout_ms = sleep_ms;
         }
     }
+    note_awake(&s->loops[0]->stats, awake_ns);
     if (turned == 0 && timeout_ms != 0) {
         cs_ring_set_sleep(s->rings, timeout_ms);
     }
@@ -275,6 +290,7 @@ struct cs_loop *cs_loop_create(struct cs_ring *ring)
         return NULL;
     }
     l->ring = ring;
+    l->held_up = &l->own_held_up;
     return l;
 }
 

@@ -54,6 +54,10 @@ unsigned cs_loop_turn(struct cs_loop *l, int64_t timeout_ms);
 /* The next turn does not sleep: something was made ready too late for its phase of this one. */
 void cs_loop_again(struct cs_loop *l);
 
+/* Asks for leave to hold up the loop for milliseconds (a step of a garbage collector): given once a
+ * turn, in all loops of a set together. False: try again in a later turn. */
+bool cs_loop_may_hold_up(struct cs_loop *l);
+
 /* Milliseconds, read once a turn. */
 uint64_t cs_loop_now(const struct cs_loop *l);
 
@@ -93,7 +97,9 @@ unsigned cs_loop_set_turn(struct cs_loop_set *s, int64_t timeout_ms);
 
 struct cs_loop_stats {
     uint64_t turns, events;
-    uint64_t turn_ns_max; /* longest time awake in one turn since the last reset */
+    /* Longest time awake in one turn since the last reset; in the first loop of a set that of a
+     * turn of the set. */
+    uint64_t turn_ns_max;
 };
 void cs_loop_stats(struct cs_loop *l, struct cs_loop_stats *out, bool reset);
 

@@ -647,20 +647,20 @@ void cs_ring_cancel(struct cs_ring *r, struct cs_op *op)
 
 /* ---- calls that are over when they return ---- */
 
-/* Takes the completion of run_now out of the queue, also from between others. */
+/* Takes the completion of run_now out of the queue, also from between others. It is among the
+ * newest, and there may be thousands. */
 static bool find_sync(struct cs_ring *r, int *res)
 {
-    struct io_uring_cqe *cqe;
-    unsigned head, before = 0;
-    io_uring_for_each_cqe(&r->uring, head, cqe)
-    {
+    struct io_uring_cq *q = &r->uring.cq;
+    unsigned head = *q->khead;
+    for (unsigned at = io_uring_smp_load_acquire(q->ktail); at != head;) {
+        struct io_uring_cqe *cqe = &q->cqes[--at & q->ring_mask];
         if (cqe->user_data == TAG_SYNC) {
             *res = cqe->res;
             cqe->user_data = 0;
-            io_uring_cq_advance(&r->uring, before == 0);
+            io_uring_cq_advance(&r->uring, at == head);
             return true;
         }
-        before++;
     }
     return false;
 }

@@ -76,8 +76,12 @@ static inline void cs_ring_event_begin(const struct cs_event *ev)
 
 /* ---- listening: process-wide, not bound to a ring ---- */
 
+/* Connections that may wait in the kernel's queue of a listening socket, unless the system allows
+ * fewer. */
+#define CS_LISTEN_BACKLOG 8192
+
 struct cs_listen_options {
-    int backlog;        /* 0: as large as the system allows */
+    int backlog;        /* 0: CS_LISTEN_BACKLOG */
     bool reuseport;     /* several sockets may share the address (not of a Unix socket) */
     bool first;         /* with reuseport: nobody may have the address yet, others may join later */
     unsigned unix_mode; /* permissions of a Unix socket's file, e.g. 0660; 0: as umask says */

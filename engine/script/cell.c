@@ -17,12 +17,12 @@
 #include "script/task.h"
 #include "script/vm.h"
 
-#define RESUMES_MAX 1024      /* tasks a VM resumes in one turn */
-#define COLLECT_AFTER_MS 1000 /* of quiet, before the one full collection */
-#define STOP_TASKS_MS 2000    /* stopped tasks get this long to end */
-#define STOP_FLUSH_MS 1000    /* ... and their connections this long to flush */
-#define STOP_FILES_MS 3000    /* a file call that does not come back is waited for so long */
-#define STOP_LOOK_MS 20       /* how often to look whether the tasks have ended */
+#define RESUMES_MAX 1024   /* tasks a VM resumes in one turn */
+#define QUIET_MS 1000      /* without activity, before the one full collection */
+#define STOP_TASKS_MS 2000 /* stopped tasks get this long to end */
+#define STOP_FLUSH_MS 1000 /* ... and their connections this long to flush */
+#define STOP_FILES_MS 3000 /* a file call that does not come back is waited for so long */
+#define STOP_LOOK_MS 20    /* how often to look whether the tasks have ended */
 
 struct generation {
     struct cs_list node; /* in cell->draining */
@@ -43,7 +43,8 @@ struct cs_cell {
     cs_cell_loaded_fn *loaded; /* not NULL while loading */
     void *loaded_user;
     struct cs_timer collect, stop;
-    uint64_t seen_activity;                              /* when last looked at */
+    uint64_t seen_activity, active_ms;                   /* when last looked at; when it changed */
+    bool quiet;                                          /* the full collection is under way */
     uint64_t errors_past, overruns_past, collected_past; /* of generations that are gone */
     bool stopping, abort_next;
     uint64_t files_by_ms; /* stopping: file calls are not waited for after that */
@@ -213,12 +214,20 @@ static uint64_t activity(const struct cs_cell *c)
     return sum;
 }
 
-static void note_activity(struct cs_cell *c)
+static bool note_activity(struct cs_cell *c)
 {
-    if (!cs_timer_active(&c->collect) && activity(c) != c->seen_activity) {
-        c->seen_activity = activity(c);
-        cs_timer_set(cs_loop_wheel(c->loop), &c->collect, cs_loop_now(c->loop) + COLLECT_AFTER_MS);
+    uint64_t sum = activity(c);
+    if (sum == c->seen_activity) {
+        return false;
     }
+    c->seen_activity = sum;
+    c->active_ms = cs_loop_now(c->loop);
+    return true;
+}
+
+static void collect_in(struct cs_cell *c, uint64_t ms)
+{
+    cs_timer_set(cs_loop_wheel(c->loop), &c->collect, cs_loop_now(c->loop) + ms);
 }
 
 static bool phase_script(void *arg)
@@ -230,34 +239,71 @@ static bool phase_script(void *arg)
         check_loaded(c);
     }
     more |= run_draining(c);
-    note_activity(c);
+    if (!cs_timer_active(&c->collect) && note_activity(c)) {
+        collect_in(c, QUIET_MS);
+    }
     return more;
 }
 
-/* ---- collecting when quiet ---- */
+/* ---- collecting ---- */
 
-static void collect_each(struct cs_cell *c, void (*collect)(struct cs_vm *vm))
+/* One step. True when all VMs are done. */
+static bool collect_step(struct cs_cell *c)
 {
-    if (c->current) {
-        collect(c->current->vm);
+    if (!cs_loop_may_hold_up(c->loop) || (c->current && !cs_vm_collect_step(c->current->vm))) {
+        return false;
     }
     cs_list_each(l, next, &c->draining) {
-        collect(cs_container_of(l, struct generation, node)->vm);
+        if (!cs_vm_collect_step(cs_container_of(l, struct generation, node)->vm)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void collect_begin(struct cs_cell *c)
+{
+    if (c->current) {
+        cs_vm_collect_begin(c->current->vm);
+    }
+    cs_list_each(l, next, &c->draining) {
+        cs_vm_collect_begin(cs_container_of(l, struct generation, node)->vm);
     }
 }
 
-/* A second after activity: looks again while there is more of it (and looks for what was abandoned
- * meanwhile), else collects once and sleeps. */
+/* Steps a second for a cell that is never quiet: as the VM wants that has most to look for. */
+static unsigned collect_rate(const struct cs_cell *c)
+{
+    unsigned rate = c->current ? cs_vm_collect_rate(c->current->vm) : 0;
+    cs_list_each(l, next, (struct cs_list *)&c->draining) {
+        rate = CS_MAX(rate, cs_vm_collect_rate(cs_container_of(l, struct generation, node)->vm));
+    }
+    return rate;
+}
+
+/* Looks for what was abandoned while there is activity; a second after the last one collects, gives
+ * memory back and sleeps. */
 static void collect_when_quiet(struct cs_timer *t)
 {
     struct cs_cell *c = cs_container_of(t, struct cs_cell, collect);
-    if (activity(c) != c->seen_activity) {
-        c->seen_activity = activity(c);
-        cs_timer_set(cs_loop_wheel(c->loop), t, cs_loop_now(c->loop) + COLLECT_AFTER_MS);
-        collect_each(c, cs_vm_collect_some);
+    unsigned rate;
+    if (!c->quiet && (note_activity(c) || cs_loop_now(c->loop) - c->active_ms < QUIET_MS)) {
+        rate = collect_rate(c);
+        if (rate > 0 && collect_step(c)) {
+            collect_begin(c);
+        }
+        collect_in(c, QUIET_MS / CS_MAX(rate, 1u));
         return;
     }
-    collect_each(c, cs_vm_collect);
+    if (!c->quiet) {
+        c->quiet = true;
+        collect_begin(c);
+    }
+    if (!collect_step(c)) {
+        collect_in(c, 1);
+        return;
+    }
+    c->quiet = false;
     cs_mem_trim();
     cs_ring_trim(c->net.ring);
 }

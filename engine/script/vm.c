@@ -17,10 +17,14 @@
 #include "script/bind_timer.h"
 #include "script/cell.h"
 
-/* A step of Lua's collector does the work of about 1.6 MB in about a millisecond: four rounds of
- * cs_vm_collect_some are a whole collection, unless that would hold up the loop. */
+/* A step of Lua's collector does the work of about 1.6 MB in about a millisecond: so many steps a
+ * second are a whole collection in four. */
 #define STEP_BYTES (6u << 20)
-#define STEPS_MAX ((size_t)16)
+#define STEPS_MAX 100u
+
+/* The first may have begun before the garbage was made, and what the second finalizes is freed by
+ * the third. */
+#define CYCLES 3
 
 /* ---- memory ---- */
 
@@ -332,17 +336,29 @@ void cs_vm_collect(struct cs_vm *vm)
     cs_slab_trim(vm->slab);
 }
 
-void cs_vm_collect_some(struct cs_vm *vm)
+void cs_vm_collect_begin(struct cs_vm *vm)
 {
-    if (vm->collectable_count == 0) {
-        return;
+    vm->cycles_left = CYCLES;
+}
+
+bool cs_vm_collect_step(struct cs_vm *vm)
+{
+    if (vm->cycles_left == 0) {
+        return true;
     }
-    size_t steps = CS_MIN(1 + vm->memory / STEP_BYTES, STEPS_MAX);
     lua_State *before = cs_budget_enter(vm->L, vm->cpu_budget_ms);
-    while (steps-- > 0) {
-        lua_gc(vm->L, LUA_GCSTEP, 0);
-    }
+    bool ended = lua_gc(vm->L, LUA_GCSTEP, 0);
     cs_budget_leave(vm->L, before);
+    if (ended && --vm->cycles_left == 0) {
+        cs_slab_trim(vm->slab);
+    }
+    return vm->cycles_left == 0;
+}
+
+unsigned cs_vm_collect_rate(const struct cs_vm *vm)
+{
+    return vm->collectable_count == 0 ? 0
+                                      : 1 + CS_MIN((unsigned)(vm->memory / STEP_BYTES), STEPS_MAX);
 }
 
 void cs_vm_check_open(lua_State *L)

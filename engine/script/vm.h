@@ -58,6 +58,7 @@ struct cs_vm {
     uint32_t cpu_budget_ms;
     uint64_t resumes;      /* activity, for the idle collection */
     uint64_t collected_ms; /* when cs_vm_short last collected */
+    unsigned cycles_left;  /* of the collector, see cs_vm_collect_step */
 
     struct cs_list tasks;         /* all, by cs_task.all */
     struct cs_list ready;         /* to be resumed in the script phase */
@@ -94,12 +95,18 @@ CS_MUST_CHECK struct cs_vm *cs_vm_create(struct cs_net *net, struct cs_registry 
 /* Closes the state: remaining sockets are closed by their finalizers. No task may be running. */
 void cs_vm_destroy(struct cs_vm *vm);
 
-/* One full collection. */
+/* One full collection, at once: for want of memory. */
 void cs_vm_collect(struct cs_vm *vm);
 
-/* A part of a collection, bounded: for a VM that is never quiet. Does nothing unless there are
- * tasks that may be garbage. Called once a second it comes round within seconds. */
-void cs_vm_collect_some(struct cs_vm *vm);
+/* A full collection in steps: of a quiet VM. A step takes about a millisecond, that which ends a
+ * cycle 0.2 to 0.4 us for each coroutine. True when nothing is left to do until the next `begin`.
+ */
+void cs_vm_collect_begin(struct cs_vm *vm);
+bool cs_vm_collect_step(struct cs_vm *vm);
+
+/* For a VM that is never quiet: how many such steps a second find within seconds the tasks that may
+ * be garbage. 0: there are none. */
+unsigned cs_vm_collect_rate(const struct cs_vm *vm);
 
 /* Raises when the VM is being closed. */
 CS_RAISES void cs_vm_check_open(lua_State *L);

@@ -7,6 +7,7 @@ COSOCKD_TEST_TUNNELS=N (default 300) how many tunnels are held meanwhile.
 
 import os
 import select
+import signal
 import subprocess
 import threading
 
@@ -111,6 +112,16 @@ class CellsTest(NamedCase):
                 answered += 1
                 s.close()
         self.assertEqual(answered, 60)
+        self.assertEqual(self.status()["counters"]["accept_lost"], 0)
+
+    def test_a_burst_larger_than_a_table_loses_nobody(self):
+        self.start("cells = 4\nsockets_max = 1600")  # 800 of them for accept
+        os.kill(self.daemon.process.pid, signal.SIGSTOP)
+        connections = [self.connect(self.port) for _ in range(1000)]  # as far as the kernel's queue
+        os.kill(self.daemon.process.pid, signal.SIGCONT)
+        for s in connections:
+            s.sendall(b"?")
+        self.assertTrue(all(s.recv(100) for s in connections))
         self.assertEqual(self.status()["counters"]["accept_lost"], 0)
 
     def test_a_further_cell_that_fails_changes_nothing(self):

@@ -553,6 +553,25 @@ static void test_stats(void **state)
     assert_in_range(s.turn_ns_max, 1, 400000000);
 }
 
+static bool hold_up(void *arg)
+{
+    struct fixture *f = arg;
+    f->busy[0] += cs_loop_may_hold_up(f->loop);
+    return false;
+}
+
+static void test_held_up_once_a_turn(void **state)
+{
+    struct fixture *f = *state;
+    cs_loop_set_phase(f->loop, CS_PHASE_SCRIPT, hold_up, f);
+    cs_loop_set_phase(f->loop, CS_PHASE_WRITE, hold_up, f);
+    f->busy[0] = 0;
+    for (unsigned turns = 1; turns <= 3; turns++) {
+        cs_loop_turn(f->loop, 0);
+        assert_int_equal(f->busy[0], turns);
+    }
+}
+
 #ifdef CS_FAULTS
 /* The ring stays the caller's until all is well. */
 static void test_each_allocation_fails(void **state)
@@ -600,6 +619,7 @@ int main(void)
         BOTH(test_posts_do_not_outlive_the_loop),
         BOTH(test_posts_end_with_a_woken_loop),
         BOTH(test_stats),
+        BOTH(test_held_up_once_a_turn),
 #ifdef CS_FAULTS
         BOTH(test_each_allocation_fails),
 #endif

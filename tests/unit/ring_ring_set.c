@@ -212,6 +212,39 @@ static void test_a_busy_loop_does_not_sleep(void **state)
     assert_int_equal(f->one[2].turns, before + 1);
 }
 
+static bool hold_up(void *arg)
+{
+    struct one *o = arg;
+    o->turns += cs_loop_may_hold_up(o->loop);
+    return false;
+}
+
+static unsigned turns_of_all(const struct fixture *f)
+{
+    unsigned sum = 0;
+    for (unsigned i = 0; i < LOOPS; i++) {
+        sum += f->one[i].turns;
+    }
+    return sum;
+}
+
+/* One of all, whichever it is. */
+static void test_held_up_by_one_a_turn(void **state)
+{
+    struct fixture *f = *state;
+    for (unsigned i = 0; i < LOOPS; i++) {
+        cs_loop_set_phase(f->one[i].loop, CS_PHASE_SCRIPT, hold_up, &f->one[i]);
+    }
+    unsigned before = turns_of_all(f);
+    for (unsigned turns = 1; turns <= 3; turns++) {
+        for (unsigned i = 0; i < LOOPS; i++) {
+            cs_loop_again(f->one[i].loop);
+        }
+        cs_loop_set_turn(f->set, 0);
+        assert_int_equal(turns_of_all(f) - before, turns);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +254,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_posting_ends_the_sleep, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_time_limit_ends_the_sleep, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_busy_loop_does_not_sleep, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_held_up_by_one_a_turn, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
