@@ -45,8 +45,10 @@ static const char usage_text[] =
     "  --way up|down|both     bulk: from the client's point of view (default up)\n"
     "  --window N             connections being opened or verified at once, per process (default "
     "256)\n"
+    "  --preface TEXT         what each connection says first, and gets no answer to\n"
     "  --wait                 hold: until a line on standard input, at most --seconds\n"
-    "  --cpu-pid PID          measure the CPU time of this process meanwhile; may be repeated\n"
+    "  --cpu-pid PID          measure the CPU time of this process and its children; may be "
+    "repeated\n"
     "  --limit S              seconds that opening, verifying or a bulk transfer may take (default "
     "60)\n"
     "  --alarm S              the program dies after this, whatever happens (default 900)\n"
@@ -119,6 +121,7 @@ enum {
     OPT_GIB,
     OPT_WAY,
     OPT_WINDOW,
+    OPT_PREFACE,
     OPT_WAIT,
     OPT_PID,
     OPT_LIMIT,
@@ -126,25 +129,16 @@ enum {
 };
 
 static const struct option long_options[] = {
-    {"to", 1, 0, OPT_TO},
-    {"from", 1, 0, OPT_FROM},
-    {"connections", 1, 0, 'c'},
-    {"procs", 1, 0, OPT_PROCS},
-    {"size", 1, 0, OPT_SIZE},
-    {"seconds", 1, 0, OPT_SECONDS},
-    {"warmup", 1, 0, OPT_WARMUP},
-    {"count", 1, 0, OPT_COUNT},
-    {"rate", 1, 0, OPT_RATE},
-    {"mib", 1, 0, OPT_MIB},
-    {"gib", 1, 0, OPT_GIB},
-    {"way", 1, 0, OPT_WAY},
-    {"window", 1, 0, OPT_WINDOW},
-    {"wait", 0, 0, OPT_WAIT},
-    {"cpu-pid", 1, 0, OPT_PID},
-    {"limit", 1, 0, OPT_LIMIT},
-    {"alarm", 1, 0, OPT_ALARM},
-    {"help", 0, 0, 'h'},
-    {NULL, 0, 0, 0},
+    {"to", 1, 0, OPT_TO},         {"from", 1, 0, OPT_FROM},
+    {"connections", 1, 0, 'c'},   {"procs", 1, 0, OPT_PROCS},
+    {"size", 1, 0, OPT_SIZE},     {"seconds", 1, 0, OPT_SECONDS},
+    {"warmup", 1, 0, OPT_WARMUP}, {"count", 1, 0, OPT_COUNT},
+    {"rate", 1, 0, OPT_RATE},     {"mib", 1, 0, OPT_MIB},
+    {"gib", 1, 0, OPT_GIB},       {"way", 1, 0, OPT_WAY},
+    {"window", 1, 0, OPT_WINDOW}, {"preface", 1, 0, OPT_PREFACE},
+    {"wait", 0, 0, OPT_WAIT},     {"cpu-pid", 1, 0, OPT_PID},
+    {"limit", 1, 0, OPT_LIMIT},   {"alarm", 1, 0, OPT_ALARM},
+    {"help", 0, 0, 'h'},          {NULL, 0, 0, 0},
 };
 
 static void set_option(struct load_options *o, int option, const char *value)
@@ -188,6 +182,9 @@ static void set_option(struct load_options *o, int option, const char *value)
         break;
     case OPT_WINDOW:
         o->window = (unsigned)number(value, 1, 1e6);
+        break;
+    case OPT_PREFACE:
+        o->preface = value;
         break;
     case OPT_WAIT:
         o->wait = true;

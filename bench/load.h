@@ -59,8 +59,9 @@ struct load_options {
     uint64_t count;  /* rr and rate: end after so many; 0: by time */
     uint64_t bytes;  /* bulk: bytes over all streams, each way */
     enum load_way way;
-    bool wait;               /* hold: a line on standard input ends the holding */
-    unsigned alarm_s;        /* the whole program dies after this */
+    const char *preface; /* what a connection begins with, and no answer comes to; NULL: nothing */
+    bool wait;           /* hold: a line on standard input ends the holding */
+    unsigned alarm_s;    /* the whole program dies after this */
     int pids[LOAD_PIDS_MAX]; /* processes whose CPU time is measured while the load runs */
     unsigned pid_count;
 };
@@ -131,7 +132,7 @@ void load_hist_merge(struct load_hist *into, const struct load_hist *from);
 uint64_t load_hist_total(const struct load_hist *h);
 uint64_t load_hist_percentile(const struct load_hist *h, double percent);
 
-/* CPU time of all threads of the processes, user and system, in nanoseconds. */
+/* CPU time of all threads of the processes and their children, user and system, in nanoseconds. */
 uint64_t load_cpu_ns(const int *pids, unsigned count);
 
 /* Remembers the first thing that went wrong in this process. */

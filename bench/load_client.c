@@ -360,6 +360,11 @@ static void connected(struct client *cl, struct conn *c)
         finish(cl, c, true, "connect");
         return;
     }
+    size_t preface = cl->o->preface ? strlen(cl->o->preface) : 0;
+    if (preface > 0 && send(c->fd, cl->o->preface, preface, MSG_NOSIGNAL) != (ssize_t)preface) {
+        finish(cl, c, true, "preface"); /* the buffer of a new connection takes it */
+        return;
+    }
     cl->child->opened++;
     if (cl->o->mode == LOAD_HOLD || cl->o->mode == LOAD_RATE) {
         begin_request(cl, c, c->begun_ns);

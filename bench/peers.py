@@ -7,8 +7,10 @@ import socket
 import subprocess
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-NGINX_STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
+import common
+from common import HERE
+
+NGINX_MODULES = "/usr/lib/nginx/modules"
 
 
 class Unavailable(Exception):
@@ -44,7 +46,9 @@ class Peer:
     """One proxy from 127.0.0.1:port to the ports of the origin, a process of its own."""
 
     name = "?"
-    works = ("rr", "bulk", "rate", "memory")
+    works = ("rr", "bulk", "rate", "memory", "latency")
+    connections = 1 << 20  # at most
+    load_options = ()  # what the load generator needs to talk to it
 
     def __init__(self, bench, port):
         self.bench = bench
@@ -97,13 +101,7 @@ class Peer:
 
     def memory(self):
         """Resident bytes of all its processes."""
-        total = 0
-        for pid in self.pids():
-            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
-                for line in f:
-                    if line.startswith("Rss:"):
-                        total += int(line.split()[1]) * 1024
-        return total
+        return common.process_memory(self.pids())
 
     def stop(self):
         if self.process is None:
@@ -120,18 +118,14 @@ class Peer:
 class Cosockd(Peer):
     script = "?"
 
-    def binary(self):
-        path = os.environ.get("COSOCKD", os.path.join(HERE, "..", "build", "cosockd"))
-        if not os.access(path, os.X_OK):
-            raise Unavailable(f"{os.path.relpath(path)} is not built")
-        return path
-
     def command(self):
-        return [self.binary(), os.path.join(HERE, "scripts", self.script), str(self.port), "127.0.0.1",
+        if not os.access(common.COSOCKD, os.X_OK):
+            raise Unavailable(f"{os.path.relpath(common.COSOCKD)} is not built")
+        return [common.COSOCKD, os.path.join(HERE, "scripts", self.script), str(self.port), "127.0.0.1",
                 *map(str, self.bench.origin)]
 
     def version(self):
-        run = subprocess.run([self.binary(), "-v"], capture_output=True, text=True, check=False)
+        run = subprocess.run([common.COSOCKD, "-v"], capture_output=True, text=True, check=False)
         return (run.stdout + run.stderr).strip().split("\n")[0]
 
 
@@ -148,7 +142,6 @@ class Loop(Cosockd):
 class Haproxy(Peer):
     name = "haproxy"
     options = ""
-    connections = 1 << 20
 
     def command(self):
         servers = "".join(f"    server s{p} 127.0.0.1:{p}\n" for p in self.bench.origin)
@@ -183,20 +176,11 @@ class HaproxySplice(Haproxy):
 
 class Nginx(Peer):
     name = "nginx"
+    modules = ("ngx_stream_module.so",)
 
-    def command(self):
-        binary = program("nginx")
-        if not os.path.exists(NGINX_STREAM):
-            raise Unavailable(f"nginx has no stream module ({NGINX_STREAM}): install libnginx-mod-stream")
+    def configuration(self):
         servers = "".join(f"        server 127.0.0.1:{p};\n" for p in self.bench.origin)
-        config = self.write("nginx.conf", f"""\
-load_module {NGINX_STREAM};
-daemon off;
-worker_processes 1;
-worker_rlimit_nofile {self.bench.descriptors};
-pid {self.bench.directory}/nginx.pid;
-error_log {self.bench.directory}/nginx-error.log warn;
-events {{ worker_connections {self.bench.descriptors - 100}; }}
+        return f"""\
 stream {{
     upstream origin {{
 {servers}    }}
@@ -208,12 +192,83 @@ stream {{
         proxy_pass origin;
     }}
 }}
-""")
-        return [binary, "-c", config, "-e", os.path.join(self.bench.directory, "nginx-error.log")]
+"""
+
+    def command(self):
+        binary = program("nginx")
+        modules = [os.path.join(NGINX_MODULES, m) for m in self.modules]
+        for module in modules:
+            if not os.path.exists(module):
+                raise Unavailable(f"nginx has no {module}: ./dev bench installs it")
+        name = self.name.replace(" ", "-")
+        log = os.path.join(self.bench.directory, f"{name}-error.log")
+        config = self.write(f"{name}.conf", "".join(f"load_module {m};\n" for m in modules) + f"""\
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {self.bench.descriptors};
+pid {self.bench.directory}/{name}.pid;
+error_log {log} warn;
+events {{ worker_connections {self.bench.descriptors - 100}; }}
+{self.configuration()}""")
+        return [binary, "-c", config, "-e", log]
 
     def version(self):
         run = subprocess.run([program("nginx"), "-v"], capture_output=True, text=True, check=False)
         return run.stderr.strip().split(": ")[-1]
 
 
-ALL = (Relay, Loop, Haproxy, HaproxySplice, Nginx)
+class NginxLua(Nginx):
+    """The cosockets of Debian's nginx: its Lua module is for HTTP only, so a tunnel begins with a request head, after which
+    a handler of two light threads has the connection."""
+
+    name = "nginx lua"
+    modules = ("ndk_http_module.so", "ngx_http_lua_module.so")
+    load_options = ("--preface", "GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
+
+    def configuration(self):
+        ports = ", ".join(map(str, self.bench.origin))
+        return f"""\
+http {{
+    access_log off;
+    lua_package_path "/usr/share/lua/5.1/?.lua;;";
+    lua_socket_read_timeout 1h;
+    lua_socket_log_errors off;
+    init_by_lua_block {{ ports, turn = {{ {ports} }}, 0 }}
+    server {{
+        listen 127.0.0.1:{self.port} backlog=65535;
+        location / {{ content_by_lua_block {{
+            turn = turn % #ports + 1
+            local down, up = assert(ngx.req.socket(true)), ngx.socket.tcp()
+            assert(up:connect("127.0.0.1", ports[turn]))
+            local function pump(from, to)
+                while true do
+                    local data = from:receiveany(65536)
+                    if not data or not to:send(data) then break end
+                end
+            end
+            local back = ngx.thread.spawn(pump, up, down)
+            pump(down, up)
+            ngx.thread.kill(back)
+        }} }}
+    }}
+}}
+"""
+
+
+class Socat(Peer):
+    """The floor: a process for each tunnel."""
+
+    name = "socat"
+    works = ("rr", "bulk", "rate")
+    connections = 64
+
+    def command(self):
+        return [program("socat"), f"TCP-LISTEN:{self.port},bind=127.0.0.1,fork,reuseaddr,nodelay,backlog=1024",
+                f"TCP:127.0.0.1:{self.bench.origin[0]},nodelay"]
+
+    def version(self):
+        run = subprocess.run([program("socat"), "-V"], capture_output=True, text=True, check=False)
+        return " ".join(run.stdout.split("\n")[1].split()[:3])
+
+
+ALL = (Relay, Loop, Haproxy, HaproxySplice, Nginx, NginxLua, Socat)

@@ -1,0 +1,321 @@
+"""What the programs of the bench share: kernel settings, the daemon, the load generator, figures of processes."""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = os.environ.get("COSOCK_BUILD", os.path.join(os.path.dirname(HERE), "build"))
+COSOCKD = os.path.join(BUILD, "cosockd")
+COSOCKCTL = os.path.join(BUILD, "cosockctl")
+LOAD = os.environ.get("COSOCK_LOAD", os.path.join(BUILD, "bench", "cosock-load"))
+SOURCES = "127.0.1.1-127.0.1.32"  # addresses of the clients: each pair of addresses has ports of its own
+PER_PROCESS = 15000  # connections of one process of the load
+RT_PRIORITY = 10
+
+
+def say(text):
+    print(f"bench: {text}", flush=True)
+
+
+def arguments(parser):
+    """The options that all of them have."""
+    parser.add_argument("--port", type=int, default=9000, metavar="P",
+                        help="ports used: from here on (default 9000; about 150)")
+    parser.add_argument("--rt", action="store_true",
+                        help=f"run everything under SCHED_FIFO {RT_PRIORITY}, before what else runs here (as root)")
+
+
+class Sysctls:
+    """Sets what a measurement needs, says so, and puts everything back at the end."""
+
+    def __init__(self):
+        self.before = {}
+
+    @staticmethod
+    def path(name):
+        return "/proc/sys/" + name.replace(".", "/")
+
+    def get(self, name):
+        try:
+            with open(self.path(name), encoding="ascii") as f:
+                return " ".join(f.read().split())
+        except OSError:
+            return None
+
+    def set(self, name, value):
+        old = self.get(name)
+        if old is None or old == value:
+            return
+        try:
+            with open(self.path(name), "w", encoding="ascii") as f:
+                f.write(value)
+        except OSError as e:
+            say(f"cannot set {name}={value}: {e.strerror}; measuring with {old or 'nothing'}")
+            return
+        self.before.setdefault(name, old)
+        say(f"sysctl {name}={value} (was {old or 'empty'}; put back at the end)")
+
+    def at_least(self, name, value):
+        old = self.get(name)
+        if old is not None and int(old) < value:
+            self.set(name, str(value))
+
+    def prepare(self, low, high, rt=False):
+        """For listening ports low to high. rt: processes of real-time priority may use the CPUs to the full."""
+        # bbr paces with timers: on loopback that doubles the cost of bulk.
+        if "cubic" in (self.get("net.ipv4.tcp_available_congestion_control") or ""):
+            self.set("net.ipv4.tcp_congestion_control", "cubic")
+        self.at_least("net.core.somaxconn", 65535)
+        self.at_least("net.ipv4.tcp_max_syn_backlog", 65535)
+        # An outgoing connection must not take a port that something here is going to listen on.
+        reserved = self.get("net.ipv4.ip_local_reserved_ports")
+        if reserved is not None:
+            self.set("net.ipv4.ip_local_reserved_ports", ",".join(filter(None, [reserved, f"{low}-{high}"])))
+        if rt:
+            self.set("kernel.sched_rt_runtime_us", "-1")
+
+    def many_ports(self):
+        """Looking for a free port takes long when most of a range are in use."""
+        self.set("net.ipv4.ip_local_port_range", "1024 65535")
+
+    def restore(self):
+        for name, value in self.before.items():
+            try:
+                with open(self.path(name), "w", encoding="ascii") as f:
+                    f.write(value + "\n")
+            except OSError as e:
+                say(f"could not put back {name}={value}: {e.strerror}")
+        if self.before:
+            say("sysctls are back to what they were")
+        self.before = {}
+
+
+@contextlib.contextmanager
+def session(o, ports, many_ports=False):
+    """One measurement at a time on a machine: descriptors, priority and kernel settings for it."""
+    with open(os.path.join(tempfile.gettempdir(), "cosockd-bench.lock"), "w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.exit("bench: another bench is running on this machine")
+        for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(s, lambda number, _: sys.exit(128 + number))
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        if o.rt:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(RT_PRIORITY))
+        sysctls = Sysctls()
+        try:
+            sysctls.prepare(o.port, o.port + ports - 1, o.rt)
+            if many_ports:
+                sysctls.many_ports()
+            if os.getloadavg()[0] > 0.5:
+                say(f"the machine is busy (load {os.getloadavg()[0]:.1f}): trust ratios, not figures")
+            yield sysctls
+        finally:
+            sysctls.restore()
+
+
+# ---- processes ----
+
+def process_memory(pids):
+    """Resident bytes."""
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+            total += next(int(line.split()[1]) * 1024 for line in f if line.startswith("Rss:"))
+    return total
+
+
+def process_cpu(pid):
+    """Seconds of all threads, user and system."""
+    ns = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as f:
+            ns += int(f.read().split()[0])
+    return ns / 1e9
+
+
+def settled(read, quiet=2, most=60):
+    """The value of read() once it has stayed the same for `quiet` seconds: some tidy up a while after the last event."""
+    seen, since, end = read(), time.monotonic(), time.monotonic() + most
+    while time.monotonic() - since < quiet and time.monotonic() < end:
+        time.sleep(0.1)
+        now = read()
+        if now != seen:
+            seen, since = now, time.monotonic()
+    return seen
+
+
+def kernel_memory():
+    """Bytes of the kernel's objects, by cache (as root), and in all under the name 'Slab'."""
+    found = {}
+    with open("/proc/meminfo", encoding="ascii") as f:
+        found["Slab"] = next(int(line.split()[1]) * 1024 for line in f if line.startswith("Slab:"))
+    with contextlib.suppress(OSError), open("/proc/slabinfo", encoding="ascii") as f:
+        for line in f.readlines()[2:]:
+            name, active, _, size = line.split()[:4]
+            found[name] = int(active) * int(size)
+    return found
+
+
+@contextlib.contextmanager
+def running(command, cpu=None, **options):
+    pin = None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
+    process = subprocess.Popen(command, preexec_fn=pin, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+# ---- the load ----
+
+@contextlib.contextmanager
+def origin(ports, connections, cpu=None):
+    """What is behind the proxy: on ports of 127.0.0.1, `connections` at most."""
+    command = [LOAD, "sink", "--to", f"127.0.0.1:{ports[0]}-{ports[-1]}", "--alarm", "7200",
+               "--procs", str(1 + connections // PER_PROCESS)]
+    with running(command, cpu, stdout=subprocess.PIPE, text=True) as process:
+        if "ready" not in process.stdout.readline():
+            sys.exit("bench: the origin did not start")
+        yield process
+
+
+def load_command(mode, port, *options, pids=()):
+    command = [LOAD, mode, "--to", f"127.0.0.1:{port}", "--from", SOURCES]
+    for pid in pids:
+        command += ["--cpu-pid", str(pid)]
+    return command + list(map(str, options))
+
+
+def load(mode, port, *options, cpu=None, pids=()):
+    """One run of the load generator: its result, in which "ok" says whether every byte was right."""
+    pin = None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
+    run = subprocess.run(load_command(mode, port, *options, pids=pids), capture_output=True, text=True,
+                         stdin=subprocess.DEVNULL, check=False, preexec_fn=pin)
+    lines = run.stdout.strip().split("\n")
+    return json.loads(lines[-1]) if lines[-1].startswith("{") else {"ok": False, "note": run.stderr}
+
+
+class Holding:
+    """Connections that the load generator opens, verifies, holds, verifies again and closes."""
+
+    def __init__(self, port, connections, *options, pids=(), limit=300):
+        self.process = subprocess.Popen(
+            load_command("hold", port, "-c", connections, "--wait", "--seconds", 3600, "--limit", limit, *options,
+                         pids=pids), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.opened = self.line()
+
+    def line(self):
+        text = self.process.stdout.readline()
+        return json.loads(text) if text else {"event": "dead", "ok": False, "seconds": 0}
+
+    def verify(self):
+        """Every connection again; the result, once all are closed."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        result = self.line()
+        while result["event"] not in ("result", "dead"):
+            result = self.line()
+        return result
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait()
+
+
+# ---- the daemon ----
+
+class Daemon:
+    """cosockd with one service: a script of bench/scripts from 127.0.0.1:port to ports of the origin."""
+
+    def __init__(self, folder, kind, port, ports, settings="", cpu=None):
+        self.port = port
+        self.control = f"{folder}/{port}.sock"
+        path = os.path.join(folder, f"{port}.lua")
+        with open(path, "w", encoding="ascii") as f:
+            f.write(f'control_socket = "{self.control}"\nlog_connections = false\nlog_level = "warn"\n{settings}\n'
+                    f'service "{kind}" {{ script = "{HERE}/scripts/{kind}.lua", {port}, "127.0.0.1", '
+                    f'{", ".join(map(str, ports))} }}\n')
+        self.context = running([COSOCKD, "-c", path], cpu)
+
+    def __enter__(self):
+        self.process = self.context.__enter__()
+        self.pid = self.process.pid
+        for _ in range(300):
+            if self.status():
+                return self
+            time.sleep(0.1)
+        self.context.__exit__(None, None, None)
+        sys.exit("bench: the daemon did not start")
+
+    def __exit__(self, *error):
+        return self.context.__exit__(*error)
+
+    def status(self):
+        """What cosockctl says. Its turn_ns_max, the longest turn, begins anew with each call."""
+        run = subprocess.run([COSOCKCTL, "-s", self.control, "status", "--json"], capture_output=True, text=True,
+                             check=False)
+        return json.loads(run.stdout) if run.returncode == 0 else None
+
+    def longest_turn(self):
+        """Milliseconds, since this was last asked (or the status)."""
+        return self.status()["counters"]["turn_ns_max"] / 1e6
+
+    def memory(self):
+        return process_memory([self.pid])
+
+
+# ---- results ----
+
+def environment(sysctls):
+    model = "?"
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        for line in f:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                            check=False).stdout.strip()
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
+        "command": " ".join([os.path.relpath(sys.argv[0], os.path.dirname(HERE)), *sys.argv[1:]]),
+        "commit": commit or "?",
+        "kernel": platform.release(),
+        "cpu": f"{os.cpu_count()} x {model}",
+        "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        "congestion control": sysctls.get("net.ipv4.tcp_congestion_control"),
+        "load average": os.getloadavg()[0],
+    }
+
+
+def save(name, **content):
+    """Writes results/NAME-DATE.SUFFIX for each SUFFIX=content (json: any value, others: text)."""
+    folder = os.path.join(HERE, "results")
+    os.makedirs(folder, exist_ok=True)
+    base = os.path.join(folder, f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    for suffix, value in content.items():
+        with open(f"{base}.{suffix}", "w", encoding="utf-8") as f:
+            f.write((json.dumps(value, indent=1) if suffix == "json" else value) + "\n")
+    say(f"saved {os.path.relpath(base)}.{{{','.join(content)}}}")
+    return base
