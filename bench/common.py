@@ -31,7 +31,7 @@ def arguments(parser):
     parser.add_argument("--port", type=int, default=9000, metavar="P",
                         help="ports used: from here on (default 9000; about 150)")
     parser.add_argument("--rt", action="store_true",
-                        help=f"run everything under SCHED_FIFO {RT_PRIORITY}, before what else runs here (as root)")
+                        help=f"run under SCHED_FIFO {RT_PRIORITY}, before what else runs here (as root)")
 
 
 class Sysctls:
@@ -100,8 +100,9 @@ class Sysctls:
 
 
 @contextlib.contextmanager
-def session(o, ports, many_ports=False):
-    """One measurement at a time on a machine: descriptors, priority and kernel settings for it."""
+def session(o, ports, many=False):
+    """One measurement at a time on a machine: descriptors, priority and kernel settings for it. many: so many connections
+    that only the daemon can have real-time priority."""
     with open(os.path.join(tempfile.gettempdir(), "cosockd-bench.lock"), "w", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,12 +112,12 @@ def session(o, ports, many_ports=False):
             signal.signal(s, lambda number, _: sys.exit(128 + number))
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if o.rt:
+        if o.rt and not many:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(RT_PRIORITY))
         sysctls = Sysctls()
         try:
             sysctls.prepare(o.port, o.port + ports - 1, o.rt)
-            if many_ports:
+            if many:
                 sysctls.many_ports()
             if os.getloadavg()[0] > 0.5:
                 say(f"the machine is busy (load {os.getloadavg()[0]:.1f}): trust ratios, not figures")
@@ -225,15 +226,23 @@ class Holding:
         text = self.process.stdout.readline()
         return json.loads(text) if text else {"event": "dead", "ok": False, "seconds": 0}
 
-    def verify(self):
-        """Every connection again; the result, once all are closed."""
+    def until(self, *events):
+        """Lets the load go on; its next line of these."""
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write("\n")
             self.process.stdin.flush()
         result = self.line()
-        while result["event"] not in ("result", "dead"):
+        while result["event"] not in (*events, "dead"):
             result = self.line()
         return result
+
+    def verify(self):
+        """Every connection again."""
+        return self.until("reverified")
+
+    def close(self):
+        """The result, once all are closed."""
+        return self.until("result")
 
     def __enter__(self):
         return self
@@ -249,8 +258,9 @@ class Holding:
 class Daemon:
     """cosockd with one service: a script of bench/scripts from 127.0.0.1:port to ports of the origin."""
 
-    def __init__(self, folder, kind, port, ports, settings="", cpu=None):
+    def __init__(self, folder, kind, port, ports, settings="", cpu=None, rt=False):
         self.port = port
+        self.rt = rt
         self.control = f"{folder}/{port}.sock"
         path = os.path.join(folder, f"{port}.lua")
         with open(path, "w", encoding="ascii") as f:
@@ -264,6 +274,8 @@ class Daemon:
         self.pid = self.process.pid
         for _ in range(300):
             if self.status():
+                for task in os.listdir(f"/proc/{self.pid}/task") if self.rt else []:
+                    os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(RT_PRIORITY))
                 return self
             time.sleep(0.1)
         self.context.__exit__(None, None, None)

@@ -46,7 +46,8 @@ static const char usage_text[] =
     "  --window N             connections being opened or verified at once, per process (default "
     "256)\n"
     "  --preface TEXT         what each connection says first, and gets no answer to\n"
-    "  --wait                 hold: until a line on standard input, at most --seconds\n"
+    "  --wait                 hold: until a line on standard input, and another before closing; at "
+    "most --seconds\n"
     "  --cpu-pid PID          measure the CPU time of this process and its children; may be "
     "repeated\n"
     "  --limit S              seconds that opening, verifying or a bulk transfer may take (default "
@@ -440,8 +441,10 @@ static void hold(const struct load_options *o)
         }
         uint64_t ms = (end - now) / 1000000 + 1;
         struct pollfd in = {.fd = o->wait ? STDIN_FILENO : -1, .events = POLLIN};
-        if (poll(&in, 1, ms > 100 ? 100 : (int)ms) > 0) {
-            return;
+        char line[64];
+        if (poll(&in, 1, ms > 100 ? 100 : (int)ms) > 0 &&
+            read(STDIN_FILENO, line, sizeof(line)) >= 0) {
+            return; /* also at its end */
         }
     }
 }
@@ -460,6 +463,9 @@ static int run_hold(const struct load_options *o)
     complete = complete && SUM(reverified) == o->connections && SUM(verified) == o->connections;
     struct snapshot b = snapshot(o);
     print_event("reverified", a.ns);
+    if (o->wait) {
+        hold(o);
+    }
     end_children();
     return print_result(o, "hold", &a, &b, complete);
 }

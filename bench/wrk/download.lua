@@ -1,0 +1,3 @@
+-- Large answers over connections that stay.
+dofile(os.getenv("WRK_RESULT"))
+wrk.path = "/large"

@@ -1,0 +1,2 @@
+-- Small answers over connections that stay.
+dofile(os.getenv("WRK_RESULT"))
