@@ -227,9 +227,9 @@ static void join(struct port *p)
         return;
     }
     pthread_mutex_lock(&claims_lock);
+    cs_ring_udp_close(p->net->ring, p->fd); /* before somebody can find the address unclaimed */
     cs_list_remove(&p->claimed);
     pthread_mutex_unlock(&claims_lock);
-    cs_ring_close(p->net->ring, p->fd, false);
     cs_list_remove(&p->node);
     cs_free(p);
 }

@@ -840,9 +840,6 @@ cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *loca
     if (fd < 0) {
         return -errno;
     }
-    if (local) {
-        submit(r); /* a queued close may be what has the address */
-    }
     if (family == AF_INET6) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
     }
@@ -864,6 +861,12 @@ cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *loca
         return fd;
     }
     return cs_ring_adopt(r, fd);
+}
+
+void cs_ring_udp_close(struct cs_ring *r, cs_fd fd)
+{
+    cs_ring_close(r, fd, false);
+    submit(r);
 }
 
 int cs_ring_sendto(struct cs_ring *r, cs_fd fd, const void *data, size_t len,

@@ -191,9 +191,13 @@ CS_MUST_CHECK cs_fd cs_ring_adopt(struct cs_ring *r, int fd);
 /* A UDP socket of the family, bound to `local` and connected to `remote` (either may be NULL). An
  * IPv6 one is for IPv6 only. join: this process has sockets at `local` already, perhaps those of
  * other rings; the kernel spreads clients over them. Without it the address must be free. The
- * descriptor (close it with cs_ring_close), or -EADDRINUSE, -ENETUNREACH, -ENFILE ... */
+ * descriptor (close it with cs_ring_udp_close), or -EADDRINUSE, -ENETUNREACH, -ENFILE ... */
 CS_MUST_CHECK cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *local,
                                      const struct cs_addr *remote, bool join);
+
+/* No op of fd may be armed. A bound one's address is free when this returns, for other rings too.
+ */
+void cs_ring_udp_close(struct cs_ring *r, cs_fd fd);
 
 /* Sends one datagram, now: to an address, or (NULL) to the peer of a connected socket. 0; -EAGAIN:
  * the send buffer is full (POLLOUT tells when not); -EMSGSIZE, -EACCES, -ECONNREFUSED (of an

@@ -27,6 +27,7 @@ struct told {
     struct cs_relay *relay; /* NULL once it has ended */
     struct cs_task *task;   /* waits for it, or NULL */
     int on_close;           /* registry reference, or LUA_NOREF */
+    const char *service;    /* whose function that is */
     struct cs_relay_result result;
 };
 
@@ -94,7 +95,9 @@ static int start_on_close(lua_State *L)
     struct told *t = lua_touserdata(L, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->on_close);
     push_result(L, &t->result);
-    cs_task_start(cs_task_create(L, CS_TASK_JOB, NULL, 1));
+    struct cs_task *task = cs_task_create(L, CS_TASK_ON_CLOSE, NULL, 1);
+    task->name = t->service;
+    cs_task_start(task);
     return 0;
 }
 
@@ -106,7 +109,8 @@ void cs_relays_closed(struct cs_vm *vm)
         lua_pushcfunction(vm->L, start_on_close);
         lua_pushlightuserdata(vm->L, t);
         if (lua_pcall(vm->L, 1, 0, 0) != LUA_OK) {
-            cs_log(CS_LOG_ERROR, "on_close of a relay was not called: %s", lua_tostring(vm->L, -1));
+            cs_log(CS_LOG_ERROR, "on_close of a relay was not called service=%s: %s", t->service,
+                   lua_tostring(vm->L, -1));
             lua_pop(vm->L, 1);
         }
         told_free(t);
@@ -227,6 +231,7 @@ static struct told *CS_RAISES make_told(lua_State *L, bool detach, bool on_close
     }
     t->vm = vm;
     t->on_close = ref;
+    t->service = vm->current ? vm->current->name : vm->name;
     t->result.first = CS_RELAY_NOBODY;
     cs_list_append(&vm->relays, &t->node);
     vm->relay_count++;

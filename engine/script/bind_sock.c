@@ -247,13 +247,13 @@ static int write_on(lua_State *L, int status, lua_KContext ctx);
 #define WRITER_INDEX 6
 
 /* Raises where waiting is not possible: before a part is taken. */
-static void CS_RAISES prepare_to_wait(lua_State *L)
+static void CS_RAISES prepare_to_wait(lua_State *L, struct cs_sock *s)
 {
     struct cs_task *t = cs_task_can_wait(L, "write");
     if (lua_gettop(L) < WRITER_INDEX || !lua_isuserdata(L, WRITER_INDEX)) {
         lua_settop(L, WRITER_INDEX - 1);
         struct cs_writer *w = lua_newuserdatauv(L, sizeof(*w), 0);
-        *w = (struct cs_writer){.task = t};
+        *w = (struct cs_writer){.sock = s, .task = t};
         cs_list_init(&w->node);
     }
 }
@@ -292,7 +292,7 @@ static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct cs_paylo
     do { /* an empty message is given too */
         size_t room = room_for(s, p.len - done);
         if (room == 0 || room < p.len - done) {
-            prepare_to_wait(L);
+            prepare_to_wait(L, s);
         }
         if (room == 0) {
             return wait_in_queue(L, s, done, first || done > 0);
@@ -405,7 +405,7 @@ static int sock_write(lua_State *L)
         return write_queued(L, s, p);
     }
     if (has_queue(s)) {
-        prepare_to_wait(L);
+        prepare_to_wait(L, s);
         return wait_in_queue(L, s, 0, false);
     }
     return write_some(L, s, p, 0, false);

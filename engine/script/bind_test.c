@@ -12,8 +12,8 @@ int cs_test_load_runner(lua_State *L)
 
 static void CS_RAISES push_task(lua_State *L, struct cs_task *t)
 {
-    static const char *const kinds[] = {"cosocket", "\"r\" coroutine", "job", "timer callback",
-                                        "start-up chunk"};
+    static const char *const kinds[] = {"cosocket",       "\"r\" coroutine", "job",
+                                        "timer callback", "on_close",        "start-up chunk"};
     char place[128];
 
     if (!lua_checkstack(t->co, 1)) {

@@ -123,7 +123,7 @@ static int CS_RAISES wait_for_room(lua_State *L, struct cs_sock *s)
     }
     t = cs_task_can_wait(L, "write");
     struct cs_writer *w = lua_newuserdatauv(L, sizeof(*w), 0);
-    *w = (struct cs_writer){.task = t};
+    *w = (struct cs_writer){.sock = s, .task = t};
     cs_list_init(&w->node);
     cs_list_append(&s->writers, &w->node);
     t->waiting = CS_WAIT_WRITE;
@@ -401,12 +401,9 @@ static int held_on(lua_State *L, int status, lua_KContext ctx)
         return dialled_on(L, LUA_OK, 0);
     }
     s->waiter = NULL;
+    s->state = CS_SOCK_UNBOUND; /* the options may be others by now: what is wrong is raised */
     int err = check_request(L, &r);
-    if (err < 0) {
-        s->state = CS_SOCK_UNBOUND;
-        return cs_push_error_as(L, "bind", err);
-    }
-    return dial(L, s, &r);
+    return err < 0 ? cs_push_error_as(L, "bind", err) : dial(L, s, &r);
 }
 
 static int socket_udpcon(lua_State *L)

@@ -49,6 +49,16 @@ static void pass_message(struct cs_sock *s, struct cs_writer *w)
     (void)err;
 }
 
+/* It ends before it goes on: the next one's turn. */
+static void give_turn_away(struct cs_task *t)
+{
+    const struct cs_writer *w = t->user;
+    w->sock->writing = false;
+    if (w->sock->stream) {
+        cs_sock_next_writer(w->sock);
+    }
+}
+
 void cs_sock_next_writer(struct cs_sock *s)
 {
     struct cs_writer *w;
@@ -57,6 +67,7 @@ void cs_sock_next_writer(struct cs_sock *s)
             cs_list_remove(&w->node);
             s->writing = true;
             cs_task_wake(w->task, 0);
+            w->task->leave = give_turn_away;
         } else {
             pass_message(s, w);
         }

@@ -65,6 +65,7 @@ struct cs_sock {
  * struct is a userdata on its stack), or a message a non-cosocket has left behind such tasks. */
 struct cs_writer {
     struct cs_list node;
+    struct cs_sock *sock;
     struct cs_task *task; /* NULL: a message */
     struct cs_chain data; /* of a message */
     bool text;            /* likewise: what it is in a WebSocket */

@@ -135,7 +135,7 @@ struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind, struct cs_s
 {
     struct cs_vm *vm = cs_vm_of(L);
     cs_vm_check_open(L);
-    if (kind != CS_TASK_TIMER) { /* a timer may be what frees memory */
+    if (kind != CS_TASK_TIMER && kind != CS_TASK_ON_CLOSE) { /* those may be what frees memory */
         refuse_when_short(L, vm);
     }
     luaL_checkstack(L, 4, "too many arguments");
@@ -456,6 +456,7 @@ static void run(struct cs_task *t, lua_State *from, int nargs)
     vm->depth++;
     vm->resumes++;
     t->state = CS_TASK_RUNNING;
+    t->leave = NULL;
     t->waiting = CS_WAIT_NONE;
     t->streak = 0;
     t->args = 0;

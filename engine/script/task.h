@@ -27,6 +27,7 @@ enum cs_task_kind {
     CS_TASK_ASYNC,    /* sock:event(f,"r"): not "a cosocket" to the API */
     CS_TASK_JOB,      /* ba.thread.run */
     CS_TASK_TIMER,    /* ba.timer callback */
+    CS_TASK_ON_CLOSE, /* a relay's function */
     CS_TASK_STARTUP,  /* the chunk of a service or script */
 };
 
@@ -76,7 +77,8 @@ struct cs_task {
     int wake;                 /* why the last wait ended: 0 or a code of err.h (CS_ETIMEOUT, ...) */
     struct cs_timer *timeout; /* of the current wait; made when first needed */
     /* Takes the task off whatever it waits for, when the wait ends for another reason (time-out,
-     * stop). NULL while it is not parked, or when there is nothing to take it off. */
+     * stop). NULL while it is not parked, or when there is nothing to take it off. Whoever wakes it
+     * may set it for the case that it is ended before it runs. */
     void (*leave)(struct cs_task *t);
     const struct cs_task_hooks *hooks; /* NULL: nobody is told */
     void *user;                        /* of whoever set leave: every wait sets it anew */
@@ -86,7 +88,8 @@ struct cs_task {
 /* ---- starting ---- */
 
 /* A task for the function and its nargs arguments on top of L's stack (all popped). Not started.
- * Raises when out of memory, and when the VM is at 90 % of its limit. */
+ * Raises when out of memory, and when the VM is at 90 % of its limit; but for timers, and for what
+ * is told of an end: they may free memory. */
 CS_RAISES struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind, struct cs_sock *sock,
                                          int nargs);
 

@@ -131,6 +131,35 @@ class TroubleTest(harness.Case):
         self.assertIn("1 abandoned sockets", self.control("status").stdout)
         self.assert_neighbour()
 
+    def test_the_end_of_a_tunnel_is_told_when_memory_is_short(self):
+        """What on_close gives back may be what is missing."""
+        port, origin = harness.free_port(), self.server(harness.echo)
+        self.write("tunnel.lua", f"""
+local kept = {{}}
+local function carry(server, client)
+   assert(ba.socket.connect("127.0.0.1", {origin.port}))
+   assert(ba.socket.relay(client, server, {{detach = true, on_close = function(result)
+      kept = {{}}
+      trace("told: " .. result.reason)
+   end}}))
+   repeat
+      kept[#kept + 1] = ("x"):rep(65536) .. #kept
+      collectgarbage()
+   until collectgarbage "count" > 15000
+   trace(pcall(ba.thread.run, print))
+end
+ba.socket.bind({port}, {{intf = "127.0.0.1"}}):event(function(l)
+   for client in l.accept, l do ba.socket.event(carry, client) end
+end)
+""")
+        d = self.service('lua_memory = "16M"\nservice "tunnel" { script = "tunnel.lua" }', [port])
+        with self.connect(port) as s:
+            s.sendall(b"hello")
+            self.assertEqual(harness.read_exactly(s, 5), b"hello")
+            d.wait_log("no new coroutine: the scripts' memory is nearly used up")
+        d.wait_log("told: eof")
+        self.assert_echo(port)
+
     def test_a_thousand_script_errors(self):
         self.start()
         self.daemon.expect(r"on purpose")

@@ -22,6 +22,16 @@ local co = ba.socket.event(function(s)
 end)
 note "chunk goes on"
 
+-- What a held udpcon was given may be another thing when it goes on.
+local held, udp_options = {}, {port = 0}
+ba.socket.event(function(s)
+  held.good, held.why = pcall(ba.socket.udpcon, "127.0.0.1", 9, udp_options)
+  held.state = s:state()
+  udp_options.port = 0
+  held.again = ba.socket.udpcon("127.0.0.1", 9, udp_options) == s
+end)
+udp_options.port = 70000
+
 local sock, err = ba.socket.connect("127.0.0.1", port)
 local state = sock and table.pack(sock:state())
 local sent = sock and sock:write("from the chunk")
@@ -52,6 +62,13 @@ check.job("sleep, nested coroutines, pcall", function()
   eq(nested, "nested")
   eq(good, false)
   eq(caught, "caught")
+end)
+
+check.job("a held udpcon whose options have become wrong", function()
+  eq(held.good, false)
+  ok(held.why:find "port out of range", held.why)
+  eq(held.state, "exec")
+  eq(held.again, true)
 end)
 
 check.job("the order of things", function()

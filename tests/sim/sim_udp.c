@@ -204,6 +204,11 @@ cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *loca
     return fd;
 }
 
+void cs_ring_udp_close(struct cs_ring *r, cs_fd fd)
+{
+    cs_ring_close(r, fd, false);
+}
+
 int cs_ring_sendto(struct cs_ring *r, cs_fd fd, const void *data, size_t len,
                    const struct cs_addr *to)
 {

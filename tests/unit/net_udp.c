@@ -177,6 +177,24 @@ static void test_both_ways(void **state)
     assert_int_equal(f->net.count.datagrams_out, 2);
 }
 
+/* Another ring can have the address at once: its worker has not seen ours turn. */
+static void test_closed_and_bound_elsewhere(void **state)
+{
+    struct fixture *f = *state;
+    struct cs_addr at = open_a(f);
+    const struct cs_udp_spec spec = {.family = AF_INET, .local = &at, .gen = 1};
+    struct cs_loop *loop = loop_open(64);
+    struct cs_net net;
+    struct cs_udp *u;
+    assert_int_equal(cs_net_init(&net, loop, &f->net.config), 0);
+    let_go(&f->a);
+    assert_int_equal(cs_udp_open(&u, &net, &spec, &user, f), 0);
+    cs_udp_close(u);
+    TURN_UNTIL(loop, NULL, cs_net_idle(&net));
+    cs_net_finish(&net);
+    cs_loop_destroy(loop);
+}
+
 static void test_connected(void **state)
 {
     struct fixture *f = *state;
@@ -358,10 +376,15 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_both_ways),           BOTH(test_connected),
-        BOTH(test_peer_gone),           BOTH(test_refused_by_the_system),
-        BOTH(test_queue_is_bounded),    BOTH(test_hand_over),
-        BOTH(test_shared_by_two_cells), BOTH(test_closed_by_the_engine),
+        BOTH(test_both_ways),
+        BOTH(test_closed_and_bound_elsewhere),
+        BOTH(test_connected),
+        BOTH(test_peer_gone),
+        BOTH(test_refused_by_the_system),
+        BOTH(test_queue_is_bounded),
+        BOTH(test_hand_over),
+        BOTH(test_shared_by_two_cells),
+        BOTH(test_closed_by_the_engine),
 #ifdef CS_FAULTS
         BOTH(test_no_memory),
 #endif

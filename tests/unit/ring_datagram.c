@@ -288,7 +288,7 @@ static void test_table_full(void **state)
     assert_int_equal(fds[n], -ENFILE);
     assert_int_equal(n, SLOTS / 2);
     while (n > 0) {
-        cs_ring_close(f->ring, fds[--n], false);
+        cs_ring_udp_close(f->ring, fds[--n]);
     }
 }
 
