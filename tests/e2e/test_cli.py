@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -226,6 +227,18 @@ class ScriptTest(CliCase):
     def test_an_error_later(self):
         self.write("late.lua", "ba.sleep(10)\nerror('late')\n")
         self.assert_status(self.run_once("late.lua"), 1, r"late\.lua:2: late")
+
+    def test_libraries(self):
+        script = self.write("script.lua", 'print(require "cosock.duration"("5s"))\n')
+        self.assertEqual(self.run_once(script).stdout, "5000\n")  # of the tree it was built from
+        alone = shutil.copy(harness.COSOCKD, self.directory)
+        run = self.finish([alone, script])
+        if run.stdout != "5000\n":  # where none is installed
+            self.assert_status(run, 78, "no file '/.*/cosockd/scripts/lib/cosock/duration.lua'")
+        folder = os.path.join(self.directory, "scripts", "lib", "cosock")
+        os.makedirs(folder)
+        self.write("scripts/lib/cosock/duration.lua", "return function() return 'beside the program' end")
+        self.assertEqual(self.finish([alone, script]).stdout, "beside the program\n")
 
     def test_signals_end_it(self):
         port = harness.free_port()
