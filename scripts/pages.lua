@@ -15,7 +15,6 @@
 -- idle_timeout   how long a connection waits for the next request ("60s")
 local address = require "cosock.address"
 local app = require "cosock.http.app"
-local exchange = require "cosock.http.exchange"
 local options = require "cosock.options"
 local server = require "cosock.http.server"
 local tls = require "cosock.tls"
@@ -31,9 +30,7 @@ options.check_service(args, "app listen tls show_errors head_timeout idle_timeou
 
 local application = app.load(args.app, args)
 
-local function serve(x) return application:serve(x) end
-
-local web = server.new(function(conn, head) return exchange.run(conn, head, serve) end, {
+local web = server.new(function(conn, head) return application:handle(conn, head) end, {
   head_timeout = options.duration(args, "head_timeout", "10s"), idle_timeout = options.duration(args, "idle_timeout", "60s"),
 })
 

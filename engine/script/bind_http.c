@@ -144,7 +144,11 @@ static void CS_RAISES push_head(lua_State *L, const struct cs_http *h)
         lua_setfield(L, -2, "status");
         set_text(L, h, "reason", h->reason);
     }
-    lua_pushfstring(L, "1.%d", h->minor);
+    if (h->minor == 1) {
+        lua_pushliteral(L, "1.1");
+    } else {
+        lua_pushfstring(L, "1.%d", h->minor);
+    }
     lua_setfield(L, -2, "version");
     push_fields(L, h, h->fields, h->field_count);
     lua_setfield(L, -2, "fields");

@@ -48,22 +48,6 @@ end
 
 -- ---- the application ----
 
--- The folder's path; options: show_errors, globals (what the application's table falls back to).
-function app.load(folder, options)
-  local io = ba.mkio(folder)
-  local self = setmetatable({io = io, files = static.folder(io), dir = setmetatable({}, Dir), pages = {}, store = session.store(),
-                             show_errors = options.show_errors}, App)
-  local env = setmetatable({io = io, dir = self.dir, mako = {createloader = createloader}}, {__index = _G})
-  env.app = env
-  self.env = env
-  if io:stat ".preload" then
-    local chunk, err = io:loadfile(".preload", env)
-    if not chunk then error(err, 0) end
-    chunk()
-  end
-  return self
-end
-
 function App:unload()
   local f = rawget(self.env, "onunload")
   if f then f() end
@@ -71,11 +55,17 @@ end
 
 local page_meta = {__index = _G}
 
-local function page_env(self, x)
-  return setmetatable({
-    request = x, response = x, app = self.env, io = self.io, dir = self.dir,
-    print = function(...) return x:print(...) end,
-  }, page_meta)
+-- _ENV of what runs for a request.
+local function env_of(self, x)
+  local env = x.env
+  if not env then
+    env = setmetatable({
+      request = x, response = x, app = self.env, io = self.io, dir = self.dir,
+      print = function(...) return x:print(...) end,
+    }, page_meta)
+    x.env = env
+  end
+  return env
 end
 
 -- ---- pages ----
@@ -92,7 +82,8 @@ local function page_of(self, path, entry)
   return entry.run, entry.wrong
 end
 
-local function run_page(self, x, env, path, entry)
+local function run_page(self, x, path, entry)
+  local env = env_of(self, x)
   local run, err = page_of(self, path, entry)
   if not run then error(err, 0) end
   local page = self.pages[path]
@@ -110,32 +101,32 @@ end
 
 local function is_page(path) return path:find "%.lsp$" ~= nil end
 
-local function serve_file(self, x, env, path)
+local function serve_file(self, x, path)
   local entry = self.files:look(path)
   if not entry then return x:senderror(404) end
   if entry.isdir then
     if path:sub(-1) ~= "/" then return x:sendredirect(x:url() .. "/" .. (x.query and "?" .. x.query or ""), 301) end
     for _, name in ipairs(INDEX) do
       local inside = self.files:look(path .. name)
-      if inside and not inside.isdir then return serve_file(self, x, env, path .. name) end
+      if inside and not inside.isdir then return serve_file(self, x, path .. name) end
     end
     return x:senderror(404)
   end
   if path:sub(-1) == "/" then return x:senderror(404) end
-  if is_page(path) then return run_page(self, x, env, path, entry) end
+  if is_page(path) then return run_page(self, x, path, entry) end
   return self.files:send(x, path, entry)
 end
 
 -- Another page's output here: response:include(path), relative to the page that runs. true; nil, err.
 local function include(x, path)
-  local self, env = x.app, x.env
+  local self, env = x.app, env_of(x.app, x)
   if path:sub(1, 1) ~= "/" then path = (env.pathname or "/"):gsub("[^/]*$", "") .. path end
   local entry = self.files:look(path)
   if not entry or entry.isdir or path:find "%.%." then return nil, "pagenotfound" end
   x.nested = (x.nested or 0) + 1
   if x.nested > NESTED then return nil, "toomanyincludes" end
   if is_page(path) then
-    run_page(self, x, env, path, entry)
+    run_page(self, x, path, entry)
   else
     local file <close> = assert(self.io:open(path))
     for data in function() return file:read(16384) end do x:write(data) end
@@ -154,29 +145,44 @@ function Exchange:forward(path)
   self:abort()
 end
 
-exchange.extend(session.Exchange, Exchange)
-
 -- Answers a request.
-function App:serve(x)
-  x.app, x.store, x.show_errors = self, self.store, self.show_errors
+local function serve(x)
+  local self = x.app
   local method, path = x:method(), x.path
   if x.head.target == "*" then
     x:setheader("Allow", "GET, HEAD, POST, OPTIONS")
     return x:answer(204, nil, "")
   end
-  local env = page_env(self, x)
-  x.env = env
   local dir = self.dir
   if dir.authenticator then
-    x.username = dir.authenticator:authenticate(x, env)
+    x.username = dir.authenticator:authenticate(x, env_of(self, x))
     if not x.username then return end
-  else
-    x.username = nil
   end
-  if dir.f and dir.f(env, path:sub(2)) ~= false then return end
+  if dir.f and dir.f(env_of(self, x), path:sub(2)) ~= false then return end
   if path:find("/.", 1, true) then return x:senderror(404) end
   if method == "TRACE" then return x:senderror(405) end
-  return serve_file(self, x, env, path)
+  return serve_file(self, x, path)
+end
+
+-- Answers a request of a connection, as server.new wants it.
+function App:handle(conn, head)
+  return exchange.run(conn, head, self.kind, serve)
+end
+
+-- The folder's path; options: show_errors.
+function app.load(folder, options)
+  local io = ba.mkio(folder)
+  local self = setmetatable({io = io, files = static.folder(io), dir = setmetatable({}, Dir), pages = {}}, App)
+  self.kind = exchange.kind(session.Exchange, Exchange, {app = self, store = session.store(), show_errors = options.show_errors})
+  local env = setmetatable({io = io, dir = self.dir, mako = {createloader = createloader}}, {__index = _G})
+  env.app = env
+  self.env = env
+  if io:stat ".preload" then
+    local chunk, err = io:loadfile(".preload", env)
+    if not chunk then error(err, 0) end
+    chunk()
+  end
+  return self
 end
 
 return app

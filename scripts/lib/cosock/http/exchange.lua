@@ -9,18 +9,19 @@ local exchange = {}
 local DROP = 262144      -- bytes of a body nobody has read that are read after the answer
 local DROP_TIME = 10000  -- ms
 
-local Exchange = {}
+local kinds = setmetatable({}, {__mode = "k"}) -- the metatables of requests
 
--- Adds the methods of these tables to those of every request.
-function exchange.extend(...)
-  for _, methods in ipairs {...} do
-    for name, method in pairs(methods) do Exchange[name] = method end
+-- A kind of requests, for exchange.run: what they have besides the methods of request.lua and response.lua, in tables.
+function exchange.kind(...)
+  local index = {status = 200, size = 0}
+  for _, part in ipairs {Request, Response, ...} do
+    for name, value in pairs(part) do index[name] = value end
   end
+  local kind = {__index = index, __name = "request"}
+  kinds[kind] = true
+  return kind
 end
 
-exchange.extend(Request, Response)
-
-local live = {__index = Exchange, __name = "request"}
 local ended = {
   __name = "request (ended)",
   __index = function(_, name) error(("request.%s: the request has ended"):format(tostring(name)), 2) end,
@@ -28,7 +29,7 @@ local ended = {
 
 -- Whether the value is the request of a page that runs.
 function exchange.is(value)
-  return getmetatable(value) == live
+  return kinds[getmetatable(value)] == true
 end
 
 local function traceback(err)
@@ -44,7 +45,7 @@ local function fail(self, text)
     self.keep = false
     self.lost = true
   else
-    self.over = nil
+    self.over = false
     self:reset()
     self:senderror(500)
     if self.show_errors then
@@ -75,12 +76,13 @@ local function end_exchange(self)
 end
 
 -- Answers the request with that head of the connection: f(exchange). Whether another may follow.
-function exchange.run(conn, head, f)
+function exchange.run(conn, head, kind, f)
   local raw, query = path.split(head.target)
-  local self = setmetatable({conn = conn, head = head, query = query, path = path.clean(raw) or "/", status = 200, fields_out = {},
-                             buffer = {}, size = 0, keep = head.keepalive and not conn.server.closing}, live)
+  local clean = path.clean(raw)
+  local self = setmetatable({conn = conn, head = head, query = query, path = clean or "/", fields_out = Response.no_fields(), buffer = {},
+                             keep = head.keepalive and not conn.server.closing, sent = false, over = false}, kind)
   local ok, err
-  if head.target == "*" or path.clean(raw) then
+  if clean or head.target == "*" then
     ok, err = xpcall(f, traceback, self)
   else
     ok = self:senderror(head.method == "CONNECT" and 501 or 400)
@@ -89,7 +91,7 @@ function exchange.run(conn, head, f)
   local keep
   ok, keep = pcall(end_exchange, self)
   setmetatable(self, ended)
-  for key in pairs(self) do self[key] = nil end
+  self.conn, self.head, self.env = nil, nil, nil
   return ok and keep
 end
 

@@ -18,6 +18,12 @@ local function now()
 end
 Response.date = now
 
+-- With room for those that most answers have.
+function Response.no_fields()
+  return {Date = nil, Server = nil, Connection = nil, ETag = nil, ["Content-Type"] = nil, ["Content-Length"] = nil,
+          ["Last-Modified"] = nil, ["Accept-Ranges"] = nil}
+end
+
 local function check_open(self)
   if self.sent or self.over then return nil, "iscommitted" end
   return true
@@ -66,8 +72,8 @@ function Response:setstatus(status, reason)
   return true
 end
 
-function Response:committed() return self.sent ~= nil end
-function Response:initial() return self.sent == nil and self.size == 0 end
+function Response:committed() return self.sent ~= false end
+function Response:initial() return not self.sent and self.size == 0 end
 function Response:valid() return not self.lost end
 
 -- Takes back what was written and set and not sent: "buffer", "headers", or both.
@@ -75,7 +81,7 @@ function Response:reset(what)
   local ok, err = check_open(self)
   if not ok then return nil, err end
   if what ~= "headers" then self.buffer, self.size = {}, 0 end
-  if what ~= "buffer" then self.fields_out, self.spelling, self.status, self.reason = {}, nil, 200, nil end
+  if what ~= "buffer" then self.fields_out, self.spelling, self.status, self.reason = Response.no_fields(), nil, 200, nil end
   return true
 end
 
