@@ -326,7 +326,7 @@ static int mime_eol(lua_State *L)
             before = 0; /* the second half of one */
         } else if (ends) {
             luaL_addstring(&b, marker);
-            before = s[i];
+            before = (unsigned char)s[i];
         } else {
             luaL_addchar(&b, s[i]);
             before = 0;
