@@ -67,6 +67,12 @@
 --     tls = { cert = "/etc/ssl/www.pem", key = env("CREDENTIALS_DIRECTORY", "/etc/ssl/private") .. "/www.key" },
 -- }
 --
+-- service "novnc" {            -- WebSockets to TCP
+--     script = "wsbridge.lua",
+--     listen = ":6080",
+--     tokens = { desk1 = "10.0.0.5:5900" }, -- ws://host:6080/websockify?token=desk1
+-- }
+--
 -- service "dns" {
 --     script = "udp.lua",
 --     listen = { "127.0.0.1:53" },

@@ -2,13 +2,13 @@
 #include "net/ws.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
+#include "codec/ws_frame.h"
 #include "net/conn.h"
 
-#define COPY_MAX 4096u            /* shorter frames are put together in one piece */
 #define MARKS_MAX 1024u           /* frames read ahead */
 #define DISCARD_MAX (256u * 1024) /* bytes read after a close to throw away */
 
@@ -17,6 +17,7 @@
 #define CODE_GOING_AWAY 1001
 #define CODE_PROTOCOL 1002
 #define CODE_NONE 1005
+#define CODE_BAD_DATA 1007
 #define CODE_TOO_BIG 1009
 
 /* A frame or message whose first byte is in `in`, or is to come next. */
@@ -25,11 +26,22 @@ struct mark {
     bool text;
 };
 
+/* What compression needs. */
+struct packed {
+    struct cs_ws_deflate *codec;
+    struct cs_chain in; /* of the message in progress, still to be made larger */
+    struct cs_utf8 utf8;
+    bool text;
+    bool more; /* there is more to come of what was in `in` */
+    bool last; /* nothing more comes to `in` */
+};
+
 struct ws {
     struct cs_stream s;
     struct cs_stream *lower;
     struct cs_net *net;
     struct cs_ws codec;
+    struct packed *packed; /* NULL: without compression */
     struct cs_chain marks; /* of struct mark */
     struct cs_chain pong;  /* the payload of the answer that is owed */
     struct cs_list node;   /* in net->ws_due */
@@ -76,24 +88,25 @@ static void due(struct ws *w)
     }
 }
 
-static bool has_input(const struct ws *w)
+/* A part of a compressed message can be given to the user. */
+static bool has_packed(const struct ws *w)
 {
-    return cs_chain_len(&w->lower->in) > 0 || w->lower->eof;
+    return w->packed && (w->packed->more || w->packed->last || cs_chain_len(&w->packed->in) > 0);
 }
 
-/* RFC 6455 10.3: nobody can tell the next one. The kernel is asked for many at once. */
-static void draw_mask(uint8_t mask[4])
+static bool has_input(const struct ws *w)
 {
-    static _Thread_local struct {
-        uint8_t bytes[1024];
-        size_t left;
-    } pool;
-    if (pool.left == 0) {
-        arc4random_buf(pool.bytes, sizeof(pool.bytes));
-        pool.left = sizeof(pool.bytes);
+    return cs_chain_len(&w->lower->in) > 0 || w->lower->eof || has_packed(w);
+}
+
+static void drop_packed(struct ws *w)
+{
+    if (w->packed) {
+        cs_chain_clear(&w->packed->in);
+        cs_ws_deflate_destroy(w->packed->codec);
+        cs_free(w->packed);
+        w->packed = NULL;
     }
-    pool.left -= 4;
-    memcpy(mask, pool.bytes + pool.left, 4);
 }
 
 static void start_timer(struct ws *w, uint32_t ms)
@@ -108,47 +121,31 @@ static void stop_timer(struct ws *w)
 
 /* ---- frames out ---- */
 
-/* Masks the first n bytes where they are. */
-static void mask_front(struct cs_chain *data, size_t n, const uint8_t mask[4])
-{
-    size_t at = 0;
-    for (struct cs_slice *s = cs_chain_first(data); at < n; s = cs_chain_next(data, s)) {
-        size_t part = CS_MIN((size_t)s->len, n - at);
-        cs_ws_mask(s->data, part, mask, at);
-        at += part;
-    }
-}
-
-/* A frame of the first n bytes of data goes to the end of out. 0 or -ENOMEM. */
-static int add_frame(const struct ws *w, struct cs_chain *out, enum cs_ws_op op,
+static int add_frame(const struct ws *w, struct cs_chain *out, enum cs_ws_op op, bool deflated,
                      struct cs_chain *data, size_t n)
 {
-    uint8_t mask[4], frame[CS_WS_HEADER_MAX + COPY_MAX];
-    bool masked = w->codec.options.role == CS_WS_CLIENT;
-    if (masked) {
-        draw_mask(mask);
+    return cs_ws_frame_add(out, w->codec.options.role, op, deflated, data, n);
+}
+
+/* A message of the first n bytes of data goes to the end of out. */
+static int add_message(const struct ws *w, struct cs_chain *out, struct cs_chain *data, size_t n)
+{
+    enum cs_ws_op op = w->text ? CS_WS_TEXT : CS_WS_BINARY;
+    struct cs_chain small = {0};
+    if (!w->packed || n == 0) {
+        return add_frame(w, out, op, false, data, n);
     }
-    unsigned head = cs_ws_header(frame, op, true, false, n, masked ? mask : NULL);
-    if (n <= COPY_MAX) {
-        cs_chain_peek(data, frame + head, n);
-        cs_chain_drop(data, n);
-        if (masked) {
-            cs_ws_mask(frame + head, n, mask, 0);
-        }
-        return cs_chain_append(out, frame, head + n);
-    }
-    if (masked) {
-        mask_front(data, n, mask);
-    }
-    int err = cs_chain_append(out, frame, head);
-    return err < 0 ? err : cs_chain_move(out, data, n);
+    int err = cs_ws_deflate_message(w->packed->codec, data, n, &small);
+    err = err < 0 ? err : add_frame(w, out, op, true, &small, cs_chain_len(&small));
+    cs_chain_clear(&small);
+    return err;
 }
 
 /* At most CS_WS_CONTROL_MAX bytes, which are gone afterwards. */
 static int send_control(struct ws *w, enum cs_ws_op op, struct cs_chain *data)
 {
     struct cs_chain out = {0};
-    int err = add_frame(w, &out, op, data, cs_chain_len(data));
+    int err = add_frame(w, &out, op, false, data, cs_chain_len(data));
     cs_chain_clear(data);
     return err < 0 ? err : cs_stream_write(w->lower, &out);
 }
@@ -270,7 +267,7 @@ static int check_frame(struct ws *w, const struct cs_ws_part *part)
     if (w->half_ended) {
         return fail(w, CODE_PROTOCOL, CS_EWS);
     }
-    if (w->messages && w->message + part->frame > w->size_max) {
+    if (w->messages && !part->deflated && w->message + part->frame > w->size_max) {
         return fail(w, CODE_TOO_BIG, CS_ETOOBIG);
     }
     if (!w->messages && part->frame > 0) {
@@ -279,7 +276,7 @@ static int check_frame(struct ws *w, const struct cs_ws_part *part)
     return 0;
 }
 
-static int message_over(struct ws *w, const struct cs_ws_part *part)
+static int message_over(struct ws *w, bool text)
 {
     uint64_t len = w->message;
     w->message = 0;
@@ -287,8 +284,66 @@ static int message_over(struct ws *w, const struct cs_ws_part *part)
         w->half_ended = true;
         return 0;
     }
-    return w->messages ? add_mark(w, len, part->op == CS_WS_TEXT) : 0;
+    return w->messages ? add_mark(w, len, text) : 0;
 }
+
+/* ---- compressed messages ---- */
+
+static int check_unpacked(struct ws *w, const struct cs_chain *data, bool over)
+{
+    struct packed *p = w->packed;
+    if (w->message > w->size_max) {
+        return fail(w, CODE_TOO_BIG, CS_ETOOBIG);
+    }
+    for (const struct cs_slice *s = cs_chain_first(data); s && p->text;
+         s = cs_chain_next(data, s)) {
+        if (!cs_utf8_feed(&p->utf8, s->data, s->len)) {
+            return fail(w, CODE_BAD_DATA, CS_EWS);
+        }
+    }
+    return over && p->text && !cs_utf8_complete(&p->utf8) ? fail(w, CODE_BAD_DATA, CS_EWS) : 0;
+}
+
+/* Makes the next piece of the message larger. */
+static int unpack(struct ws *w)
+{
+    struct packed *p = w->packed;
+    struct cs_chain out = {0};
+    const struct cs_slice *s = cs_chain_first(&p->in);
+    bool over = false;
+    size_t used = 0;
+    int got = 0;
+    if (s || p->more) {
+        got = cs_ws_inflate(p->codec, s ? s->data : NULL, s ? s->len : 0, SIZE_MAX, &used, &out);
+        p->more = got > 0;
+    } else {
+        got = cs_ws_inflate_end(p->codec, SIZE_MAX, &out);
+        over = got == 0;
+    }
+    cs_chain_drop(&p->in, used);
+    w->message += cs_chain_len(&out);
+    int err = got < 0 ? got : check_unpacked(w, &out, over);
+    cs_chain_move_all(&w->s.in, &out);
+    w->counted = cs_chain_len(&w->s.in);
+    if (err == -EBADMSG) {
+        return fail(w, CODE_BAD_DATA, CS_EWS);
+    }
+    if (over) {
+        p->last = false;
+        p->utf8 = (struct cs_utf8){0};
+    }
+    return over && err == 0 ? message_over(w, p->text) : err;
+}
+
+static int take_packed(struct ws *w, const struct cs_ws_part *part)
+{
+    struct packed *p = w->packed;
+    p->text = part->op == CS_WS_TEXT;
+    p->last = part->last;
+    return cs_stream_consume(w->lower, part->len, &p->in);
+}
+
+/* ---- frames in ---- */
 
 static int take_data(struct ws *w, const struct cs_ws_part *part)
 {
@@ -300,12 +355,15 @@ static int take_data(struct ws *w, const struct cs_ws_part *part)
     if (err == 0 && part->at == 0) {
         err = check_frame(w, part);
     }
+    if (err == 0 && part->deflated) {
+        return take_packed(w, part);
+    }
     if (err == 0) {
         err = cs_stream_consume(w->lower, part->len, &w->s.in);
     }
     w->message += part->len;
     w->counted = cs_chain_len(&w->s.in);
-    return err == 0 && part->last ? message_over(w, part) : err;
+    return err == 0 && part->last ? message_over(w, part->op == CS_WS_TEXT) : err;
 }
 
 static int take_close(struct ws *w, const struct cs_ws_part *part)
@@ -381,7 +439,7 @@ static void tell_end(struct ws *w, int err)
 /* Behind the input that came before it. */
 static void look_for_end(struct ws *w, int err)
 {
-    bool below = w->lower->eof && cs_chain_len(&w->lower->in) == 0;
+    bool below = w->lower->eof && cs_chain_len(&w->lower->in) == 0 && !has_packed(w);
     bool over = w->close_code || err < 0 || below;
     if (w->lingering && (over || w->discarded >= DISCARD_MAX)) {
         close_below(w, CS_CLOSE_GRACEFUL, 0);
@@ -392,20 +450,27 @@ static void look_for_end(struct ws *w, int err)
     }
 }
 
+/* The ring's buffers go back. */
+static int own_input(struct ws *w)
+{
+    int err = w->packed ? cs_chain_own(&w->packed->in) : 0;
+    return err < 0 ? err : cs_chain_own(&w->s.in);
+}
+
 /* From the loop only. */
 static void take(struct ws *w)
 {
     size_t bytes = cs_chain_len(&w->s.in), marks = cs_chain_len(&w->marks);
     bool closed = w->close_code;
     int err = 0;
-    while (err == 0 && cs_chain_len(&w->lower->in) > 0 && hungry(w)) {
-        err = take_part(w);
+    while (err == 0 && hungry(w) && (has_packed(w) || cs_chain_len(&w->lower->in) > 0)) {
+        err = has_packed(w) ? unpack(w) : take_part(w);
     }
     bool more = cs_chain_len(&w->s.in) > bytes || cs_chain_len(&w->marks) > marks;
     if (more && readable(w) && w->s.user_ops) {
         w->s.user_ops->on_input(w->s.user, &w->s);
     }
-    if (!w->closing && cs_chain_own(&w->s.in) < 0) { /* the ring's buffers go back */
+    if (!w->closing && own_input(w) < 0) {
         cs_chain_clear(&w->s.in);
         cs_chain_clear(&w->marks);
         err = -ENOMEM;
@@ -496,6 +561,7 @@ static void on_closed(void *user, struct cs_stream *lower)
     (void)lower;
     cs_list_remove(&w->node);
     stop_timer(w);
+    drop_packed(w);
     cs_chain_clear(&w->s.in);
     cs_chain_clear(&w->marks);
     cs_chain_clear(&w->pong);
@@ -551,11 +617,10 @@ static int ws_write(struct cs_stream *s, struct cs_chain *data)
     struct ws *w = of(s);
     struct cs_chain out = {0};
     size_t max = cs_ws_stream_write_max(s);
-    enum cs_ws_op op = w->text ? CS_WS_TEXT : CS_WS_BINARY;
     int err = writable(w);
     if (err == 0) {
         do {
-            err = add_frame(w, &out, op, data, CS_MIN(cs_chain_len(data), max));
+            err = add_message(w, &out, data, CS_MIN(cs_chain_len(data), max));
         } while (err == 0 && cs_chain_len(data) > 0);
     }
     if (err == 0) {
@@ -643,6 +708,7 @@ static void ws_close(struct cs_stream *s, enum cs_close_how how, int why)
         return;
     }
     w->closing = true;
+    drop_packed(w);
     cs_chain_clear(&s->in);
     cs_chain_clear(&w->marks);
     if (how == CS_CLOSE_ABORT || s->err) {
@@ -716,11 +782,28 @@ void cs_ws_close_all(struct cs_net *n, bool abort, int why)
     }
 }
 
+static int start_packed(struct ws *w, const struct cs_ws_deflate_options *o)
+{
+    w->packed = cs_zalloc(sizeof(*w->packed));
+    if (w->packed) {
+        w->packed->codec = cs_ws_deflate_create(o);
+    }
+    if (!w->packed || !w->packed->codec) {
+        drop_packed(w);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
 int cs_ws_stream_create(struct cs_stream **out, struct cs_net *n, struct cs_stream *lower,
                         const struct cs_ws_stream_spec *spec)
 {
     struct ws *w = cs_pool_alloc(n->ws);
     if (!w) {
+        return -ENOMEM;
+    }
+    if (spec->deflate && start_packed(w, spec->deflate) < 0) {
+        cs_pool_free(n->ws, w);
         return -ENOMEM;
     }
     w->s.ops = &ws_ops;
@@ -733,7 +816,8 @@ int cs_ws_stream_create(struct cs_stream **out, struct cs_net *n, struct cs_stre
     cs_list_init(&w->node);
     cs_ws_init(&w->codec, &(struct cs_ws_options){.role = spec->role,
                                                   .frame_max = spec->size_max,
-                                                  .check_text = spec->messages});
+                                                  .check_text = spec->messages,
+                                                  .compressed = spec->deflate});
     cs_timer_init(&w->timer, on_timer);
     if (w->ping_ms > 0) {
         start_timer(w, w->ping_ms);

@@ -20,6 +20,7 @@
 #define CS_NET_WS_H
 
 #include "codec/ws.h"
+#include "codec/ws_deflate.h"
 #include "net/net.h"
 #include "net/stream.h"
 
@@ -36,8 +37,9 @@ struct cs_ws_stream_spec {
      * to agree on it. */
     bool half_close;
     uint32_t size_max; /* of a frame, or of a message, received; 1..CS_WS_SIZE_MAX */
-    uint32_t ping_ms;  /* without a byte from the peer until it is asked for one; after as much time
-                          again without: on_eof -ETIMEDOUT. 0: never */
+    const struct cs_ws_deflate_options *deflate; /* agreed on; NULL: not. Only with `messages` */
+    uint32_t ping_ms; /* without a byte from the peer until it is asked for one; after as much time
+                         again without: on_eof -ETIMEDOUT. 0: never */
 };
 
 /* Takes lower over on success; input that it holds already is the first of the peer's frames. 0 or

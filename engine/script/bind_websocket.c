@@ -100,6 +100,34 @@ static uint32_t CS_RAISES check_ping(lua_State *L)
     return (uint32_t)ceil(s * 1000);
 }
 
+static uint8_t CS_RAISES opt_bits(lua_State *L, int table, const char *field)
+{
+    lua_Integer n = cs_opt_number(L, table, field, CS_WS_BITS_MAX);
+    luaL_argcheck(L, n >= CS_WS_BITS_MIN && n <= CS_WS_BITS_MAX, 2,
+                  lua_pushfstring(L, "option 'deflate': %s out of range", field));
+    return (uint8_t)n;
+}
+
+/* False: not asked for. */
+static bool CS_RAISES check_deflate(lua_State *L, bool messages, struct cs_ws_deflate_options *o)
+{
+    if (lua_getfield(L, 2, "deflate") == LUA_TNIL) {
+        lua_pop(L, 1);
+        return false;
+    }
+    luaL_argcheck(L, lua_istable(L, -1) && messages, 2,
+                  "option 'deflate': a table expected, and 'messages'");
+    int t = lua_gettop(L);
+    *o = (struct cs_ws_deflate_options){
+        .send_takeover = cs_opt_bool(L, t, "send_takeover", false),
+        .receive_takeover = cs_opt_bool(L, t, "receive_takeover", false),
+        .send_bits = opt_bits(L, t, "send_bits"),
+        .receive_bits = opt_bits(L, t, "receive_bits"),
+    };
+    lua_pop(L, 1);
+    return true;
+}
+
 static struct cs_ws_stream_spec CS_RAISES check_spec(lua_State *L)
 {
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -115,13 +143,15 @@ static struct cs_ws_stream_spec CS_RAISES check_spec(lua_State *L)
     };
 }
 
-/* websocket(sock, {role =, messages =, maxframe =, maxsize =, ping =, halfclose =}): input that has
- * not been read is the first of the peer's frames. */
+/* websocket(sock, {role =, messages =, maxframe =, maxsize =, ping =, halfclose =, deflate =}):
+ * input that has not been read is the first of the peer's frames. */
 static int socket_websocket(lua_State *L)
 {
     struct cs_sock *s = cs_sock_check(L, 1);
-    const struct cs_ws_stream_spec spec = check_spec(L);
+    struct cs_ws_stream_spec spec = check_spec(L);
+    struct cs_ws_deflate_options deflate;
     struct cs_stream *stream;
+    spec.deflate = check_deflate(L, spec.messages, &deflate) ? &deflate : NULL;
     cs_sock_check_reader(L, s);
     if (!s->stream) {
         return cs_push_error_as(L, "invalidsocketcon", CS_ESTATE);

@@ -8,6 +8,7 @@
 ---@field messages? boolean read gives whole messages, empty ones too, and checks that text is UTF-8; default false
 ---@field maxsize? integer bytes of the longest message received, with messages; default 1048576
 ---@field ping? number seconds without a byte until the peer is asked for one; default 0: never
+---@field deflate? {send_takeover?: boolean, receive_takeover?: boolean, send_bits?: integer, receive_bits?: integer} compression, with messages
 ---@field halfclose? boolean an empty message ends a direction; default false
 
 ---From here on sock is a WebSocket; the HTTP handshake has been made before. Extension.

@@ -2,7 +2,7 @@
 local check = require "check"
 local ws = require "ws"
 local websocket = require "cosock.websocket"
-local eq, ok, results = check.eq, check.ok, check.results
+local eq, ok, results, wait = check.eq, check.ok, check.results, check.wait
 
 local KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" -- RFC 6455 1.3
 
@@ -163,4 +163,91 @@ check.both("both sides are ours", function()
   eq(done.subprotocol, "echo")
   client:close()
   server:close()
+end)
+
+describe("compression", function()
+  local function agreed(offer, deflate)
+    local _, head, peer = asked(request {["Sec-WebSocket-Extensions"] = offer})
+    local answer = ok(websocket.answer(head, {deflate = deflate}))
+    peer:close()
+    return answer.header["Sec-WebSocket-Extensions"], answer.deflate
+  end
+
+  check.job("what is agreed on", function()
+    local NONE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+    local yes = {takeover = true}
+    for _, case in ipairs {
+      {"permessage-deflate", nil, nil},
+      {false, true, nil},
+      {"permessage-deflate", true, NONE},
+      {"permessage-deflate; client_max_window_bits", true, NONE},
+      {"x-other, permessage-deflate; client_max_window_bits=10", true, NONE .. "; client_max_window_bits=10"},
+      {"permessage-deflate; server_max_window_bits=8", true, nil}, -- zlib cannot
+      {"permessage-deflate; server_max_window_bits=8, permessage-deflate", true, NONE},
+      {"permessage-deflate; server_max_window_bits=\"12\"", true, NONE .. "; server_max_window_bits=12"},
+      {"permessage-deflate; server_max_window_bits=12", {takeover = true, bits = 9}, "permessage-deflate; server_max_window_bits=9"},
+      {"permessage-deflate; client_max_window_bits", {bits = 10}, NONE .. "; server_max_window_bits=10; client_max_window_bits=10"},
+      {"permessage-deflate", yes, "permessage-deflate"},
+      {"permessage-deflate; client_no_context_takeover", yes, "permessage-deflate; client_no_context_takeover"},
+      {"permessage-deflate; server_no_context_takeover", yes, "permessage-deflate; server_no_context_takeover"},
+      {"permessage-deflate; server_no_context_takeover=1", true, nil},
+      {"permessage-deflate; server_max_window_bits=16", true, nil},
+      {"permessage-deflate; server_max_window_bits=010", true, nil},
+      {"permessage-deflate; server_max_window_bits", true, nil},
+      {"permessage-deflate; unknown", true, nil},
+      {"permessage-deflate; client_max_window_bits; client_max_window_bits", true, nil},
+    } do
+      local field, deflate = agreed(case[1], case[2])
+      eq(field, case[3], case[1])
+      eq(deflate ~= nil, case[3] ~= nil, case[1])
+    end
+  end)
+
+  check.job("answers that are none to our offer", function()
+    for _, field in ipairs {"permessage-deflate", "permessage-deflate; server_no_context_takeover; client_max_window_bits=8", "x-other",
+                            "permessage-deflate; server_no_context_takeover; client_max_window_bits", "permessage-deflate; a=b"} do
+      local got, err = connect(GOOD .. "Sec-WebSocket-Extensions: " .. field .. "\r\n\r\n", {deflate = true, messages = true})
+      results({nil, "invalidresponse"}, got, err)
+    end
+    ok(connect(GOOD .. "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n", {deflate = true, messages = true}).deflate)
+    eq(ok(connect(GOOD .. "\r\n", {deflate = true, messages = true})).deflate, nil)
+  end)
+
+  for name, deflate in pairs {plain = true, takeover = {takeover = true}, ["small window"] = {takeover = true, bits = 9}} do
+    check.both("messages, " .. name, function()
+      local client, server = check.pair()
+      local options = {deflate = deflate, messages = true, maxsize = 2000000}
+      local over
+      ba.thread.run(function()
+        ok(websocket.accept(server, ok(ba.http.reader(server, "request"):head(5000)), options))
+        while true do
+          local data, text = server:read()
+          if not data or not server:write(data, text) then break end
+        end
+        over = true
+      end)
+      ok(ok(websocket.connect(client, "here", "/", options)).deflate)
+      for _, data in ipairs {"x", "", ("text "):rep(100), check.pattern(70000), ba.rndbs(60000), check.bulk("z", 2000000)} do
+        ok(client:write(data))
+        results({data, false}, client:read())
+      end
+      client:write(("text "):rep(100), true)
+      results({("text "):rep(100), true}, client:read())
+      client:write(check.bulk("z", 2000001)) -- small on its way, too long when it is large again
+      results({nil, "socketclosed", 1009}, client:read())
+      wait(function() return over end)
+      client:close()
+      server:close()
+    end)
+  end
+
+  check.job("options", function()
+    local sock, peer = check.pair()
+    check.raises("option 'deflate'", ba.socket.websocket, sock, {role = "server", deflate = {}})
+    check.raises("option 'deflate'", ba.socket.websocket, sock, {role = "server", messages = true, deflate = true})
+    check.raises("send_bits", ba.socket.websocket, sock, {role = "server", messages = true, deflate = {send_bits = 8}})
+    check.raises("deflate.bits", websocket.offer, {}, {deflate = {bits = 16}})
+    sock:close()
+    peer:close()
+  end)
 end)

@@ -47,6 +47,8 @@ static struct stream_frame_config frame_config;
 static struct tunnel tunnels[TUNNELS_MAX];
 enum kind { FRAMES, WEBSOCKET, TLS }; /* TLS's bytes differ from run to run, their number hardly */
 static enum kind layers[2];           /* from below */
+static struct cs_ws_deflate_options deflate_options;
+static bool deflated; /* WebSockets compress */
 static unsigned tunnels_n, hops_n, layers_n, listeners_open;
 static struct cs_pem_text tls_pem, tls_key;
 static struct cs_tls_context *tls_client, *tls_server;
@@ -69,6 +71,8 @@ static struct cs_stream *layer(enum kind kind, struct cs_stream *lower, bool ser
                                            .peer = &(struct cs_tls_peer){.host = "hop"}};
     const struct cs_ws_stream_spec ws = {.role = server ? CS_WS_SERVER : CS_WS_CLIENT,
                                          .half_close = true,
+                                         .messages = deflated,
+                                         .deflate = deflated ? &deflate_options : NULL,
                                          .size_max = CS_WS_SIZE_MAX};
     struct cs_stream *s = NULL;
     switch (kind) {
@@ -196,6 +200,10 @@ static void setup(void)
     for (unsigned i = 0; i < layers_n; i++) {
         layers[i] = (enum kind)sim_between(FRAMES, TLS);
     }
+    deflated = sim_chance(400);
+    deflate_options =
+        (struct cs_ws_deflate_options){.send_bits = CS_WS_BITS_MIN, .receive_bits = CS_WS_BITS_MIN};
+    deflate_options.send_takeover = deflate_options.receive_takeover = sim_chance(500);
     open_tls();
     tunnels_n = (unsigned)sim_between(1, TUNNELS_MAX);
     listeners_open = 0;

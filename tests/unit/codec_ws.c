@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "codec/ws.h"
+#include "codec/ws_frame.h"
 #include "support/rng.h"
 
 /* ---- streams of frames ---- */
@@ -420,10 +421,56 @@ static void test_random(void **state)
     assert_true(refused > rounds / 100);
 }
 
+/* Frames out of chains are those that a reader understands, and the mask changes. */
+static void test_frames_of_chains(void **state)
+{
+    static uint8_t payload[70000], wire[70020], masks[2][4];
+    (void)state;
+    for (unsigned i = 0; i < 400; i++) {
+        enum cs_ws_role role = rnd(2) ? CS_WS_CLIENT : CS_WS_SERVER;
+        const struct cs_ws_options options = {.role = role == CS_WS_CLIENT ? CS_WS_SERVER
+                                                                           : CS_WS_CLIENT,
+                                              .frame_max = sizeof(payload)};
+        size_t n = rnd(i % 4 ? 5000 : sizeof(payload)), behind = rnd(100), at = 0;
+        struct cs_chain data = {0}, out = {0};
+        for (size_t k = 0; k < n; k++) {
+            payload[k] = (uint8_t)rnd(256);
+        }
+        while (at < n) {
+            size_t part = rnd((uint32_t)(n - at)) + 1;
+            struct cs_slice *s = cs_slice_create(part);
+            assert_non_null(s);
+            memcpy(s->data, payload + at, part);
+            s->len = (uint32_t)part;
+            s->room = 0;
+            cs_chain_push(&data, s);
+            at += part;
+        }
+        assert_int_equal(cs_chain_append(&data, payload, behind), 0);
+        assert_int_equal(cs_ws_frame_add(&out, role, CS_WS_TEXT, false, &data, n), 0);
+        assert_int_equal(cs_chain_len(&data), behind);
+        size_t len = cs_chain_peek(&out, wire, sizeof(wire));
+        struct cs_ws w;
+        struct cs_ws_part part;
+        cs_ws_init(&w, &options);
+        assert_int_equal(cs_ws_next(&w, wire, len, &part), CS_WS_DATA);
+        assert_int_equal(part.used, len);
+        assert_int_equal(part.len, n);
+        assert_int_equal(part.op, CS_WS_TEXT);
+        assert_true(part.last);
+        assert_memory_equal(part.data, payload, n);
+        memcpy(masks[i % 2], w.mask, 4);
+        assert_true(role == CS_WS_SERVER || i == 0 || memcmp(masks[0], masks[1], 4) != 0);
+        cs_chain_clear(&data);
+        cs_chain_clear(&out);
+    }
+}
+
 int main(void)
 {
     rng_start(1);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_frames_of_chains),
         cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_shortest_header),
         cmocka_unit_test(test_fragments),

@@ -25,6 +25,82 @@ local function is_among(value, list)
   end
 end
 
+-- ---- compression (permessage-deflate, RFC 7692) ----
+--
+-- options.deflate: true, or {takeover = true, bits = 9 ... 15}. takeover: messages may refer to those before, which costs each
+-- connection up to 300 KiB; without it nothing is kept between two messages.
+
+local FLAG = {server_no_context_takeover = true, client_no_context_takeover = true}
+local BITS = {server_max_window_bits = true, client_max_window_bits = true}
+
+-- "permessage-deflate; a; b=10" as {a = true, b = 10}; nil when it is another extension, or says what must not be said.
+local function parse_extension(text, answer)
+  local name, rest = text:match "^%s*([^%s;]+)%s*(.*)$"
+  if name ~= "permessage-deflate" then return nil end
+  local found = {}
+  for parameter in rest:gmatch ";%s*([^;]*)" do
+    local key, value = parameter:match "^([%w_]+)%s*=%s*\"?(%d+)\"?%s*$"
+    key = key or parameter:match "^([%w_]+)%s*$"
+    if not key or found[key] ~= nil then return nil end
+    if FLAG[key] and not value then
+      found[key] = true
+    elseif BITS[key] and value and value:find "^[89]$" or BITS[key] and value and value:find "^1[0-5]$" then
+      found[key] = tonumber(value)
+    elseif key == "client_max_window_bits" and not value and not answer then
+      found[key] = true
+    else
+      return nil
+    end
+  end
+  return found
+end
+
+local function deflate_options(given)
+  given = type(given) == "table" and given or {}
+  local bits = given.bits or 15
+  if math.type(bits) ~= "integer" or bits < 9 or bits > 15 then error("deflate.bits: expected 9 to 15", 3) end
+  return given.takeover == true, bits
+end
+
+-- What of the client's offers is taken: the field of the answer and the option of ba.socket.websocket.
+local function accept_deflate(offers, given)
+  local takeover, bits = deflate_options(given)
+  for text in (offers or ""):gmatch "[^,]+" do
+    local o = parse_extension(text)
+    if o and (o.server_max_window_bits or 15) >= 9 then
+      local parts = {"permessage-deflate"}
+      local agreed = {send_takeover = takeover and not o.server_no_context_takeover, receive_takeover = takeover and not o.client_no_context_takeover,
+                      send_bits = math.min(bits, o.server_max_window_bits or bits)}
+      if not agreed.send_takeover then parts[#parts + 1] = "server_no_context_takeover" end
+      if not agreed.receive_takeover then parts[#parts + 1] = "client_no_context_takeover" end
+      if agreed.send_bits < 15 then parts[#parts + 1] = "server_max_window_bits=" .. agreed.send_bits end
+      if o.client_max_window_bits then
+        agreed.receive_bits = math.max(math.min(bits, tonumber(o.client_max_window_bits) or bits), 9)
+        if agreed.receive_bits < 15 then parts[#parts + 1] = "client_max_window_bits=" .. agreed.receive_bits end
+      end
+      return table.concat(parts, "; "), agreed
+    end
+  end
+end
+
+local function offer_deflate(given)
+  local takeover, bits = deflate_options(given)
+  return "permessage-deflate" .. (takeover and "" or "; server_no_context_takeover; client_no_context_takeover") ..
+    (bits < 15 and "; server_max_window_bits=" .. bits or "") .. "; client_max_window_bits"
+end
+
+-- The option of ba.socket.websocket, or nil and why the answer is not one to our offer.
+local function check_deflate(answer, given)
+  local takeover, bits = deflate_options(given)
+  local o = parse_extension(answer, true)
+  if not o then return nil, "an extension that was not asked for" end
+  if not takeover and not o.server_no_context_takeover or (o.server_max_window_bits or 15) > bits or (o.client_max_window_bits or 15) < 9 then
+    return nil, "compression other than it was asked for"
+  end
+  return {send_takeover = takeover and not o.client_no_context_takeover, receive_takeover = takeover and not o.server_no_context_takeover,
+          send_bits = o.client_max_window_bits, receive_bits = math.max(o.server_max_window_bits or 15, 9)}
+end
+
 -- ---- server ----
 
 -- The first that the client names and we speak.
@@ -37,10 +113,11 @@ end
 -- Whether a request asks for a WebSocket, well-formed or not.
 function websocket.is_request(head) return has(head.header.upgrade, "websocket") == true end
 
--- What a request for a WebSocket is answered: {header = {name = value}, subprotocol = string or nil}. nil, status, why when it is to be
--- refused, and with what. Nothing is sent.
+-- What a request for a WebSocket is answered: {header = {name = value}, subprotocol = string or nil, deflate = agreed or nil}. nil, status,
+-- why when it is to be refused, and with what. Nothing is sent.
 -- options.subprotocols  a list: those we speak; the client's order decides
 -- options.required      without one of them: refused
+-- options.deflate       compression, when the client offers it; only with messages = true
 -- options.origins       a list of "https://example.com": web pages of other origins are refused (RFC 6455 10.2)
 function websocket.answer(head, options)
   options = options or {}
@@ -57,7 +134,9 @@ function websocket.answer(head, options)
   if options.required and not subprotocol then return nil, 400, "no subprotocol that is spoken here" end
   local header = {Upgrade = "websocket", Connection = "Upgrade", ["Sec-WebSocket-Accept"] = accept_key(key),
                   ["Sec-WebSocket-Protocol"] = subprotocol}
-  return {header = header, subprotocol = subprotocol}
+  local deflate
+  if options.deflate then header["Sec-WebSocket-Extensions"], deflate = accept_deflate(h["sec-websocket-extensions"], options.deflate) end
+  return {header = header, subprotocol = subprotocol, deflate = deflate}
 end
 
 -- Answers that there will be no WebSocket, and closes.
@@ -71,16 +150,15 @@ function websocket.refuse(sock, status, why)
   sock:close()
 end
 
-local function become(sock, role, options)
-  local op = {role = role}
-  for name, value in pairs(options or {}) do
-    if op[name] == nil then op[name] = value end
-  end
+local function become(sock, role, options, deflate)
+  local op = {}
+  for name, value in pairs(options) do op[name] = value end
+  op.role, op.deflate = role, deflate
   return ba.socket.websocket(sock, op)
 end
 
 -- Answers the request and makes sock a WebSocket. options: those of websocket.answer and of ba.socket.websocket; header: more fields of
--- the answer, {name = value}. {subprotocol = string or nil}; nil, "badrequest", status, why when it was refused (and sock closed); nil, err.
+-- the answer, {name = value}. {subprotocol =, deflate =}; nil, "badrequest", status, why when it was refused (and sock closed); nil, err.
 function websocket.accept(sock, head, options)
   options = options or {}
   local answer, status, why = websocket.answer(head, options)
@@ -94,39 +172,47 @@ function websocket.accept(sock, head, options)
   if not text then return nil, err, why end
   local ok
   ok, err = sock:write(text)
-  if ok then ok, err = become(sock, "server", options) end
+  if ok then ok, err = become(sock, "server", options, answer.deflate) end
   if not ok then return nil, err end
-  return {subprotocol = answer.subprotocol}
+  return {subprotocol = answer.subprotocol, deflate = answer.deflate}
 end
 
 -- ---- client ----
 
 -- Adds the fields of a request for a WebSocket to `header`, a list {{name, value}, ...}; what they promise, for websocket.check.
 -- options.subprotocols  a list of those to offer
+-- options.deflate       compression is offered
 function websocket.offer(header, options)
-  local subprotocols = options and options.subprotocols
-  local offer = {key = ba.b64encode(ba.rndbs(16)), subprotocols = subprotocols}
+  options = options or {}
+  local subprotocols = options.subprotocols
+  local offer = {key = ba.b64encode(ba.rndbs(16)), subprotocols = subprotocols, deflate = options.deflate}
   local fields = {{"Upgrade", "websocket"}, {"Connection", "Upgrade"}, {"Sec-WebSocket-Key", offer.key}, {"Sec-WebSocket-Version", "13"}}
   if subprotocols and subprotocols[1] then fields[5] = {"Sec-WebSocket-Protocol", table.concat(subprotocols, ", ")} end
+  if options.deflate then fields[#fields + 1] = {"Sec-WebSocket-Extensions", offer_deflate(options.deflate)} end
   for _, field in ipairs(fields) do header[#header + 1] = field end
   return offer
 end
 
--- Whether the answer keeps to the offer: {subprotocol = string or nil}; nil, "invalidresponse", why.
+-- Whether the answer keeps to the offer: {subprotocol = string or nil, deflate = agreed or nil}; nil, "invalidresponse", why.
 function websocket.check(head, offer)
   local h = head.header
   local function no(why) return nil, "invalidresponse", why end
   if head.status ~= 101 then return no("status " .. tostring(head.status)) end
   if not has(h.upgrade, "websocket") or not has(h.connection, "upgrade") then return no "no upgrade to a WebSocket" end
   if h["sec-websocket-accept"] ~= accept_key(offer.key) then return no "a wrong Sec-WebSocket-Accept" end
-  if h["sec-websocket-extensions"] then return no "an extension that was not asked for" end
+  local extensions, deflate, why = h["sec-websocket-extensions"], nil, nil
+  if extensions and not offer.deflate then return no "an extension that was not asked for" end
+  if extensions then
+    deflate, why = check_deflate(extensions, offer.deflate)
+    if not deflate then return no(why) end
+  end
   local subprotocol = h["sec-websocket-protocol"]
   if subprotocol and not is_among(subprotocol, offer.subprotocols) then return no "a subprotocol that was not offered" end
-  return {subprotocol = subprotocol}
+  return {subprotocol = subprotocol, deflate = deflate}
 end
 
--- Both, on a connected socket, which then is a WebSocket: {subprotocol = string or nil}; nil, err, why; then the caller closes.
--- host, target: of the request. options: header (a list {{name, value}, ...}), subprotocols, required, timeout (ms), and those of
+-- Both, on a connected socket, which then is a WebSocket: {subprotocol =, deflate =}; nil, err, why; then the caller closes.
+-- host, target: of the request. options: header (a list {{name, value}, ...}), subprotocols, deflate, required, timeout (ms), and those of
 -- ba.socket.websocket.
 function websocket.connect(sock, host, target, options)
   options = options or {}
@@ -142,7 +228,7 @@ function websocket.connect(sock, host, target, options)
   agreed, err, why = websocket.check(head, offer)
   if not agreed then return nil, err, why end
   if options.required and not agreed.subprotocol then return nil, "invalidresponse", "no subprotocol" end
-  ok, err = become(sock, "client", options)
+  ok, err = become(sock, "client", options, agreed.deflate)
   if not ok then return nil, err end
   return agreed
 end
