@@ -291,10 +291,9 @@ bool cs_hello_alpn(const struct cs_hello *h, size_t *at, struct cs_hello_name *n
     return true;
 }
 
-const char *cs_hello_version(const struct cs_hello *h, size_t i)
+const char *cs_hello_version_name(const uint8_t v[2])
 {
     static const char *const names[] = {"SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
-    const uint8_t *v = h->versions + 2 * i;
 
     return v[0] == 3 && v[1] < CS_ARRAY_LEN(names) ? names[v[1]] : NULL;
 }

@@ -51,8 +51,8 @@ CS_MUST_CHECK int cs_hello_feed(struct cs_hello *h, const uint8_t *data, size_t 
 /* The name at *at, which moves on; *at begins at 0. False at the end. */
 bool cs_hello_alpn(const struct cs_hello *h, size_t *at, struct cs_hello_name *name);
 
-/* "TLSv1.3" ... "SSLv3" for the i-th version (i < version_count), NULL for one that has no name. */
-const char *cs_hello_version(const struct cs_hello *h, size_t i);
+/* "TLSv1.3" ... "SSLv3" for the two bytes of a version, NULL for one that has no name. */
+const char *cs_hello_version_name(const uint8_t version[2]);
 
 /* Frees the memory; the results are gone. */
 void cs_hello_finish(struct cs_hello *h);

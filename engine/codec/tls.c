@@ -31,8 +31,8 @@
 /* A hello that waits for its answer. */
 struct cs_tls_waiting {
     struct cs_cert *cert; /* the answer; NULL: the context's own choice */
-    size_t alpn_len;
-    uint8_t alpn[]; /* what the client offers */
+    size_t alpn_len, versions_len;
+    uint8_t bytes[]; /* what the client offers: protocols, versions */
 };
 
 /* ---- whose bytes ---- */
@@ -216,26 +216,37 @@ enum ssl_verify_result_t cs_tls_on_verify(SSL *ssl, uint8_t *alert)
 
 /* ---- a server's choice of certificate ---- */
 
+/* The list in an extension, which has a length of so many bytes in front (BoringSSL checks it
+ * later); empty when the extension is not there. */
+static size_t list_in(const SSL_CLIENT_HELLO *hello, uint16_t type, size_t prefix,
+                      const uint8_t **list)
+{
+    const uint8_t *data;
+    size_t len;
+    if (!SSL_early_callback_ctx_extension_get(hello, type, &data, &len) || len < prefix) {
+        return 0;
+    }
+    *list = data + prefix;
+    return len - prefix;
+}
+
 static bool keep_offer(struct cs_tls *t, const SSL_CLIENT_HELLO *hello)
 {
-    const uint8_t *data = NULL;
-    size_t len = 0;
-    if (SSL_early_callback_ctx_extension_get(
-            hello, TLSEXT_TYPE_application_layer_protocol_negotiation, &data, &len) &&
-        len >= 2) {
-        data += 2; /* the length of the list, which BoringSSL checks later */
-        len -= 2;
-    } else {
-        len = 0;
-    }
-    t->waiting = cs_alloc(sizeof(*t->waiting) + len);
+    /* Clients before TLS 1.3 have no list of versions: theirs is the best one. */
+    const uint8_t legacy[] = {(uint8_t)(hello->version >> 8), (uint8_t)hello->version};
+    const uint8_t *alpn = NULL, *versions = legacy;
+    size_t alpn_len = list_in(hello, TLSEXT_TYPE_application_layer_protocol_negotiation, 2, &alpn);
+    size_t versions_len = list_in(hello, TLSEXT_TYPE_supported_versions, 1, &versions);
+    versions_len = versions == legacy ? sizeof(legacy) : versions_len;
+    t->waiting = cs_alloc(sizeof(*t->waiting) + alpn_len + versions_len);
     if (!t->waiting) {
         return false;
     }
-    *t->waiting = (struct cs_tls_waiting){.alpn_len = len};
-    if (len > 0) {
-        memcpy(t->waiting->alpn, data, len);
+    *t->waiting = (struct cs_tls_waiting){.alpn_len = alpn_len, .versions_len = versions_len};
+    if (alpn_len > 0) {
+        memcpy(t->waiting->bytes, alpn, alpn_len);
     }
+    memcpy(t->waiting->bytes + alpn_len, versions, versions_len);
     return true;
 }
 
@@ -253,8 +264,11 @@ enum ssl_select_cert_result_t cs_tls_on_hello(const SSL_CLIENT_HELLO *hello)
 
 void cs_tls_offer(const struct cs_tls *t, struct cs_tls_offer *offer)
 {
-    *offer = (struct cs_tls_offer){
-        .name = cs_tls_sni(t), .alpn = t->waiting->alpn, .alpn_len = t->waiting->alpn_len};
+    *offer = (struct cs_tls_offer){.name = cs_tls_sni(t),
+                                   .alpn = t->waiting->bytes,
+                                   .alpn_len = t->waiting->alpn_len,
+                                   .versions = t->waiting->bytes + t->waiting->alpn_len,
+                                   .version_count = t->waiting->versions_len / 2};
 }
 
 /* The rest of the handshake runs as if it had begun with that context. */

@@ -86,6 +86,8 @@ struct cs_tls_offer {
     const char *name;    /* SNI; NULL: none */
     const uint8_t *alpn; /* as on the wire: length byte and name, again and again */
     size_t alpn_len;
+    const uint8_t *versions; /* two bytes each, best first; GREASE values (RFC 8701) among them */
+    size_t version_count;
 };
 void cs_tls_offer(const struct cs_tls *t, struct cs_tls_offer *offer);
 

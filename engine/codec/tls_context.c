@@ -72,6 +72,13 @@ void OPENSSL_memory_free(void *ptr)
 /* Forward secrecy and authenticated encryption only (RFC 9325, 4.2). */
 #define CIPHERS_DEFAULT "ECDHE+AESGCM:ECDHE+CHACHA20"
 
+/* Against who records today and computes tomorrow, where BoringSSL has it; else its own default. */
+#ifdef SSL_GROUP_X25519_MLKEM768
+#define GROUPS_DEFAULT "X25519MLKEM768:X25519:P-256:P-384"
+#else
+#define GROUPS_DEFAULT NULL
+#endif
+
 /* ---- versions, protocols ---- */
 
 static bool parse_version(const char *text, uint16_t otherwise, uint16_t *out)
@@ -437,7 +444,8 @@ static int set_lists(struct cs_tls_context *c, const struct cs_tls_config *confi
         return CS_EINVAL;
     }
     *field = "groups";
-    if (config->groups && !SSL_CTX_set1_curves_list(c->ssl, config->groups)) {
+    const char *groups = config->groups ? config->groups : GROUPS_DEFAULT;
+    if (groups && !SSL_CTX_set1_curves_list(c->ssl, groups)) {
         return CS_EINVAL;
     }
     *field = "alpn";

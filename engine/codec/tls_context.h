@@ -39,7 +39,8 @@ struct cs_tls_config {
     unsigned pin_count;
     const char *min_version, *max_version; /* "1.2" (the default minimum), "1.3" */
     const char *ciphers; /* of TLS 1.2, in BoringSSL's syntax; those of 1.3 are fixed */
-    const char *groups;  /* "X25519:P-256:P-384" (the default) */
+    const char *groups;  /* "X25519:P-256:P-384" (the default, with X25519MLKEM768 in front where
+                            BoringSSL has it) */
     const char *alpn;    /* "h2,http/1.1": a client offers these, a server takes its first that the
                             client offers and refuses a client that offers only others (RFC 7301) */
     bool no_tickets;     /* no session is resumed */

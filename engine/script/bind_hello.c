@@ -53,6 +53,21 @@ static int feed_new(struct peek *p, const struct cs_chain *in)
 
 /* ---- results ---- */
 
+void cs_push_versions(lua_State *L, const uint8_t *versions, size_t count)
+{
+    lua_Integer n = 0;
+
+    lua_newtable(L);
+    for (size_t i = 0; i < count; i++) {
+        const char *name = cs_hello_version_name(versions + 2 * i);
+
+        if (name) {
+            lua_pushstring(L, name);
+            lua_rawseti(L, -2, ++n);
+        }
+    }
+}
+
 static int CS_RAISES push_hello(lua_State *L, const struct cs_hello *h)
 {
     struct cs_hello_name name;
@@ -70,16 +85,7 @@ static int CS_RAISES push_hello(lua_State *L, const struct cs_hello *h)
         lua_rawseti(L, -2, ++n);
     }
     lua_setfield(L, -2, "alpn");
-    lua_newtable(L);
-    n = 0;
-    for (size_t i = 0; i < h->version_count; i++) {
-        const char *version = cs_hello_version(h, i);
-
-        if (version) {
-            lua_pushstring(L, version);
-            lua_rawseti(L, -2, ++n);
-        }
-    }
+    cs_push_versions(L, h->versions, h->version_count);
     lua_setfield(L, -2, "versions");
     return 1;
 }

@@ -26,6 +26,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "script/bind_cert.h"
+#include "script/sock.h"
 
 #define TIMEOUT_MS 10000
 #define PINS_MAX 64
@@ -45,9 +46,10 @@ struct choice {
     struct cs_shark *shark;   /* may be gone: looked up in the table */
     struct cs_stream *stream; /* NULL: it no longer waits */
     bool started;             /* a task has it */
-    size_t alpn_len;
-    const char *name; /* behind the alpn; NULL: none */
-    uint8_t alpn[];   /* as on the wire */
+    size_t alpn_len, version_count;
+    const uint8_t *versions; /* behind the alpn */
+    const char *name;        /* behind the versions; NULL: none */
+    uint8_t alpn[];          /* as on the wire */
 };
 
 /* What stands for a shark object in its context. */
@@ -60,17 +62,24 @@ void *cs_shark_choose(struct cs_stream *s, const struct cs_tls_offer *offer)
 {
     struct shark *shark = cs_tls_context_user(cs_tls_stream_session(s)->context);
     size_t name_len = offer->name ? strlen(offer->name) + 1 : 0;
-    struct choice *c = shark ? cs_alloc(sizeof(*c) + offer->alpn_len + name_len) : NULL;
+    size_t versions_len = 2 * offer->version_count;
+    struct choice *c =
+        shark ? cs_alloc(sizeof(*c) + offer->alpn_len + versions_len + name_len) : NULL;
     if (!c) {
         return NULL;
     }
-    *c = (struct choice){
-        .vm = shark->vm, .shark = &shark->face, .stream = s, .alpn_len = offer->alpn_len};
+    *c = (struct choice){.vm = shark->vm,
+                         .shark = &shark->face,
+                         .stream = s,
+                         .alpn_len = offer->alpn_len,
+                         .version_count = offer->version_count};
     if (offer->alpn_len > 0) {
         memcpy(c->alpn, offer->alpn, offer->alpn_len);
     }
+    uint8_t *versions = c->alpn + offer->alpn_len;
+    c->versions = memcpy(versions, offer->versions, versions_len);
     if (offer->name) {
-        c->name = memcpy(c->alpn + offer->alpn_len, offer->name, name_len);
+        c->name = memcpy(versions + versions_len, offer->name, name_len);
     }
     cs_list_append(&shark->vm->choices, &c->node);
     cs_loop_again(shark->vm->net->loop);
@@ -150,7 +159,7 @@ static const struct cs_task_hooks choice_hooks = {.ended = chosen};
 static void CS_RAISES push_hello(lua_State *L, const struct choice *c)
 {
     const uint8_t *p = c->alpn, *end = c->alpn + c->alpn_len;
-    lua_createtable(L, 0, 2);
+    lua_createtable(L, 0, 3);
     if (c->name) {
         lua_pushstring(L, c->name);
         lua_setfield(L, -2, "sni");
@@ -161,6 +170,8 @@ static void CS_RAISES push_hello(lua_State *L, const struct choice *c)
         lua_rawseti(L, -2, i++);
     }
     lua_setfield(L, -2, "alpn");
+    cs_push_versions(L, c->versions, c->version_count);
+    lua_setfield(L, -2, "versions");
 }
 
 /* Lua: (choice) -> starts a task that calls the function. Runs protected. */

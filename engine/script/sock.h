@@ -163,6 +163,9 @@ CS_RAISES int cs_websocket_read(lua_State *L, struct cs_stream *stream);
 int cs_sock_clienthello(lua_State *L);
 CS_RAISES void cs_bind_hello(lua_State *L);
 
+/* Pushes the list of a ClientHello's versions, two bytes each: {"TLSv1.3", ...}. */
+CS_RAISES void cs_push_versions(lua_State *L, const uint8_t *versions, size_t count);
+
 /* The string for a failed read: "socketclosed" for an end, "socketreadfailed" for a break ... */
 const char *cs_sock_read_error(int err);
 

@@ -423,12 +423,15 @@ check.job("a function chooses, and may wait", function()
   end
   eq(#hellos, 3)
   eq(table.concat(hellos[1].alpn, ","), "h2,x")
+  eq(table.concat(hellos[1].versions, ","), "TLSv1.3,TLSv1.2")
+  ok(connect(port, {host = "a.test", shark = tls.client {maxversion = "1.2"}})):close()
+  eq(table.concat(hellos[4].versions, ","), "TLSv1.2")
   for _, host in ipairs {"refuse.test", "wrong.test", "fail.test"} do
     results({nil, "sslalertrecv"}, connect(port, {host = host}))
   end
   -- the client gives up while the function waits
   local gone = ba.socket.event(function() connect(port, {host = "cert.test"}) end)
-  wait(function() return #hellos == 7 end)
+  wait(function() return #hellos == 8 end)
   gone:close()
   ba.sleep(20)
   listener:close()

@@ -338,6 +338,8 @@ static void answer(struct pair *p)
     assert_string_equal(offer.name, "a.test");
     assert_int_equal(offer.alpn_len, 3);
     assert_memory_equal(offer.alpn, "\2h2", 3);
+    assert_int_equal(offer.version_count, 2);
+    assert_memory_equal(offer.versions, "\3\4\3\3", 4);
 }
 
 static void test_asked_choice(void **state)
