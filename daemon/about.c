@@ -45,7 +45,7 @@ void csd_about_build(FILE *out)
         (void)fprintf(out, "this kernel: %s %s\n", kernel.sysname, kernel.release);
     }
     cs_ring_describe(text, sizeof(text));
-    (void)fputs(text, out);
+    (void)fprintf(out, "%s\n", text);
 }
 
 void csd_about_settings(FILE *out)

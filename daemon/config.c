@@ -276,6 +276,18 @@ static int read_services(struct csd_config *c, const struct search *search,
 
 /* ---- a file ---- */
 
+/* One that the file names must be there; the default need not be, until a script opens it. */
+static void check_data_dir(const struct csd_config *c, struct cs_errors *errors)
+{
+    const struct cs_value *v = cs_value_get(&c->conf.settings, "data_dir");
+    const char *path = c->settings.data_dir;
+    struct stat st;
+
+    if (v && path && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))) {
+        cs_errors_add(errors, v->file, v->line, "data_dir: there is no folder %s", path);
+    }
+}
+
 static int read_all(struct csd_config *c, const char *path, const char *prefix,
                     struct cs_errors *errors)
 {
@@ -294,6 +306,7 @@ static int read_all(struct csd_config *c, const char *path, const char *prefix,
         err = csd_settings_read(&c->settings, &c->conf.settings, prefix ? prefix : folder, errors);
     }
     if (err == 0) {
+        check_data_dir(c, errors);
         csd_ticket_keys_read(&c->ticket_keys, c->settings.ticket_keys, errors);
         if (prefix) {
             search.folders[search.count++] = prefix;

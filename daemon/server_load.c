@@ -187,8 +187,9 @@ static void start_committed(struct csd_server *s)
     csd_server_notify_ready(s);
 }
 
-/* Settings that differ from those the process was started with and cannot change now. */
-static void warn_of_fixed_settings(const struct csd_server *s)
+/* Settings that differ from those the process was started with and cannot change now: to the log,
+ * and to who has asked for the reload. */
+static void warn_of_fixed_settings(const struct csd_server *s, struct cs_errors *answer)
 {
     size_t count;
     const struct csd_setting *table = csd_settings_table(&count);
@@ -197,6 +198,8 @@ static void warn_of_fixed_settings(const struct csd_server *s)
         if (!table[i].live &&
             !csd_setting_equal(&table[i], &s->started->settings, &s->config->settings)) {
             cs_log(CS_LOG_WARN, "reload: %s has changed, which takes a restart", table[i].name);
+            cs_errors_add(answer, NULL, 0, "warning: %s has changed, which takes a restart",
+                          table[i].name);
         }
     }
 }
@@ -247,7 +250,7 @@ void csd_server_reload(struct csd_server *s)
 static void reload_committed(struct csd_server *s)
 {
     struct csd_generation *g = s->loading;
-    char text[128];
+    struct cs_errors answer = {0};
 
     s->loading = NULL;
     if (g->config->settings.reload_drain_timeout != CSD_NEVER) {
@@ -260,10 +263,11 @@ static void reload_committed(struct csd_server *s)
     cs_log_set_level((enum cs_log_level)s->config->settings.log_level);
     cs_log(CS_LOG_NOTICE, "reloaded generation=%u services=%zu ms=%" PRIu64, g->number,
            s->config->program.count, cs_clock_ms() - s->attempt_ms);
-    warn_of_fixed_settings(s);
-    (void)snprintf(text, sizeof(text), "reloaded: generation %u\n", g->number);
+    cs_errors_add(&answer, NULL, 0, "reloaded: generation %u", g->number);
+    warn_of_fixed_settings(s, &answer);
     s->tick_ms = 0; /* watch the old one end */
-    reload_over(s, true, text);
+    reload_over(s, true, answer.text ? answer.text : "reloaded\n");
+    cs_errors_free(&answer);
 }
 
 void csd_server_loaded(struct csd_server *s, const struct csd_answers *a)

@@ -101,6 +101,8 @@ void csd_status_text(const struct csd_status *s, FILE *out)
     (void)fprintf(out, "traffic          %s in, %s out\n",
                   format_bytes(c->net.bytes_in, a, sizeof(a)),
                   format_bytes(c->net.bytes_out, b, sizeof(b)));
+    (void)fprintf(out, "datagrams        %" PRIu64 " in, %" PRIu64 " out, %" PRIu64 " dropped\n",
+                  c->net.datagrams_in, c->net.datagrams_out, c->net.datagrams_dropped);
     (void)fprintf(out,
                   "scripts          %" PRIu64 " errors, %" PRIu64 " CPU overruns, %" PRIu64
                   " abandoned sockets\n",

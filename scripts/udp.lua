@@ -39,20 +39,20 @@ local function carry(server, state)
   local s <close> = setmetatable(state, session)
   local upstream <close> = pool:take {}
   if not upstream then return end
-  local ok, err = address.udpcon(upstream.address)
-  if not ok then return pool:result(upstream, err) end
+  local ok, err, code, reason = address.udpcon(upstream.address)
+  if not ok then return pool:result(upstream, err, reason) end
   s.server = server
   for _, data in ipairs(s.waiting) do server:sendto(data) end
   while true do
     local left = s.last + idle - ba.clock()
-    local data, err, code
-    if left > 0 then data, err, code = server:read(left) end
+    local data
+    if left > 0 then data, err, code, reason = server:read(left) end
     if data then
       if not s.answered then pool:result(upstream) end
       s.answered, s.last = true, ba.clock()
       s.front.sock:sendto(data, s.ip, s.port)
     elseif left <= 0 or err ~= "timeout" then
-      return code and pool:result(upstream, code) -- nobody there: the client's next try starts a new session
+      return code and pool:result(upstream, code, reason) -- nobody there: the client's next try starts a new session
     end
   end
 end

@@ -528,9 +528,12 @@ static int files_next(lua_State *L)
 static int push_files(lua_State *L, struct cs_blocking *b)
 {
     struct call *c = call_of(b);
+    int top = lua_gettop(L);
 
     if (c->err < 0) {
-        return cs_push_io_error(L, c->err);
+        (void)cs_push_io_error(L, c->err);
+        lua_settop(L, top + 3); /* a fourth value would be the closing value of a `for` */
+        return 3;
     }
     struct list *l = lua_newuserdatauv(L, sizeof(*l), 0);
 

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "script/bind.h"
+#include "script/task.h"
 
 /* Where trace goes, whose documented priority is "always". */
 #define TRACE_LEVEL CS_LOG_NOTICE
@@ -58,10 +59,18 @@ static const char *CS_RAISES push_line(lua_State *L, int first, bool where)
     return lua_tostring(L, -1);
 }
 
+/* Of warnings and errors somebody wants to know whose they are; the place may be in a library. */
 static void CS_RAISES log_values(lua_State *L, enum cs_log_level level, int first, bool where)
 {
-    if (cs_log_enabled(level)) {
-        cs_log(level, "%s", push_line(L, first, where));
+    const struct cs_vm *vm = cs_vm_of(L);
+    if (!cs_log_enabled(level)) {
+        return;
+    }
+    const char *line = push_line(L, first, where);
+    if (level <= CS_LOG_WARN && !vm->script_mode && vm->current) {
+        cs_log(level, "service=%s %s", vm->current->name, line);
+    } else {
+        cs_log(level, "%s", line);
     }
 }
 

@@ -97,7 +97,7 @@ class BalanceTest(harness.Case):
         origin = self.origins("a")[0]
         port = self.balanced([f'"127.0.0.1:{dead}"', f'"{origin}"'], 'balance = "leastconn", fail_timeout = "1h"')
         self.assertEqual(self.tunnel(port)[1], "a")
-        self.daemons[0].wait_log(rf"upstream 127\.0\.0\.1:{dead}: cannotconnect")
+        self.daemons[0].wait_log(rf"warn service=web .*upstream 127\.0\.0\.1:{dead}: cannotconnect: connection refused")
         late = self.server(named(b"z"), port=dead)
         self.assertEqual("".join(self.tunnel(port)[1] for _ in range(5)), "aaaaa")
         self.assertEqual(late.accepted, 0)

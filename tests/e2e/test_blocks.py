@@ -93,6 +93,15 @@ class BlockTest(harness.Case):
                          f'service "b" {{ script = "udp.lua", {LISTEN}, upstreams = {{ "127.0.0.1:1", maxconn = 1 }} }}\n')
         self.assertEqual(run.returncode, 0, run.stderr)
 
+    def test_the_folder_of_data(self):
+        run = self.check(f'service "a" {{ script = "echo.lua", {LISTEN} }}\n')
+        self.assertEqual(run.returncode, 0, run.stderr)
+        path = self.write("file", "")
+        for data_dir in (path, f"{self.directory}/missing"):
+            run = self.check(f'data_dir = "{data_dir}"\nservice "a" {{ script = "echo.lua", {LISTEN} }}\n')
+            self.assertEqual(run.returncode, 78)
+            self.assertRegex(run.stderr, f"cosockd\\.lua:\\d+: data_dir: there is no folder {data_dir}")
+
     def test_an_own_script(self):
         """Whatever ends it while it loads: where it stands, whose it is, and where it happened."""
         for script, pattern in (

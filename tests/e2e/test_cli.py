@@ -89,6 +89,7 @@ class OptionsTest(CliCase):
     def test_build_information(self):
         run = self.run_once("-V")
         self.assert_status(run, 0, r"(?m)^  lua +5\.4")
+        self.assertTrue(run.stdout.endswith("\n"))
         self.assertRegex(run.stdout, r"Linux")
         self.assertIn("io_uring", run.stdout)
 
@@ -517,7 +518,8 @@ class ControlTest(CliCase):
     def test_reload_changes_what_it_can(self):
         d = self.start()
         self.echo_config('log_level = "debug"\nlua_memory = "16M"\nsockets_max = 64')
-        self.assert_status(self.control("reload", "--wait"), 0)
+        run = self.control("reload", "--wait")
+        self.assert_status(run, 0, "generation 2\nwarning: sockets_max has changed, which takes a restart\n")
         d.wait_log("sockets_max has changed, which takes a restart")
         self.assertNotRegex(d.log(), "(log_level|lua_memory) has changed")
 

@@ -412,17 +412,23 @@ trace("loaded")
         d = self.service(f'stop_timeout = "60s"\ncells = 2\nsockets_max = 64\nservice "both" {{ script = "{script}" }}\n', listens=(tcp,))
         os.mkfifo(fifo)
         with contextlib.ExitStack() as held:
-            for _ in range(30):  # of 32 that the first cell accepts
-                last = held.enter_context(self.connect(tcp))
-            d.wait_log("opening")
+            first = held.enter_context(self.connect(tcp))
+            first.sendall(b"x")
+            self.assertEqual(first.recv(1), b"x")
+
+            def filled():
+                held.enter_context(self.connect(tcp))
+                return "opening" in d.log()
+
+            harness.until(filled, 10, "a further cell")
             d.signal(signal.SIGTERM)
             d.wait_log("stopping by")
             with open(fifo, "w", encoding="ascii"):
                 pass
             d.wait_log("loaded", count=2)
             harness.until(lambda: not bound(udp), 10, "the UDP port closed")
-            last.sendall(b"still")
-            self.assertEqual(harness.read_exactly(last, 5), b"still")
+            first.sendall(b"still")
+            self.assertEqual(harness.read_exactly(first, 5), b"still")
         self.assertEqual(d.wait_exit(), 0)
 
 

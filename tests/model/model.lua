@@ -302,7 +302,8 @@ local function write_waiting(w, a, s, op)
   end
 end
 
--- A write that never waits: from a non-cosocket to a cosocket.
+-- A write that never waits: from a non-cosocket to a cosocket. What the far end has already, the engine may not have
+-- heard of yet: of that much the numbers may be larger.
 local function write_queued(w, a, s, op)
   local ahead = false
   for _, e in ipairs(s.out) do ahead = ahead or e.state == "pending" and not e.actor.want end
@@ -331,10 +332,10 @@ local function write_queued(w, a, s, op)
     if r[1] == true then -- a part was taken (then nothing was before it), or all of it fitted
       local fitted = q <= s.queuelen and q >= op.n
       local part = not ahead and q < op.n
-      return q > 0 and q <= outstanding_before + op.n and (fitted or part) and accept(r)
+      return q > 0 and q <= outstanding_before + op.n + w.limits.low and (fitted or part) and accept(r)
     end
-    if r[1] ~= nil or q > outstanding_before or q + op.n <= s.queuelen then return false end
-    if not ahead and outstanding_before == 0 then return false end -- TCP cannot have been full
+    if r[1] ~= nil or q > outstanding_before + w.limits.low or q + op.n <= s.queuelen then return false end
+    if not ahead and outstanding_before == 0 and q == 0 then return false end -- TCP cannot have been full
     if ahead then hit "A.5 behind-writers" end
     if s.queuelen == 0 then hit "A.5 queuelen-0" end
     hit "A.5 queue-full"

@@ -45,9 +45,9 @@ function methods:carry(client)
     if why == "timeout" then note_full() end
     if not upstream then break end
     tried[upstream] = true
-    local server, err = address.connect(upstream.address, self.connect)
+    local server, err, _, reason = address.connect(upstream.address, self.connect)
     if err == "sysshutdown" then break end
-    pool:result(upstream, err)
+    pool:result(upstream, err, reason)
     -- From relay on both sockets are the engine's.
     if server and ba.socket.relay(client, server, upstream.relay_options) then
       if pool.counts then pool:keep(upstream) end

@@ -119,12 +119,14 @@ function pool:leave(upstream)
   end
 end
 
--- Notes whether connecting worked; err: nil when it did. Says it when that changes.
-function pool:result(upstream, err)
+-- Notes whether connecting worked; err: nil when it did; more: what else is known of it, or nil. Says it when that
+-- changes.
+function pool:result(upstream, err, more)
   upstream.down_until = err and ba.clock() + self.fail_timeout or 0
   if upstream.failing == err then return end
   upstream.failing = err
-  tracep(err and "warning" or "notice", ("upstream %s: %s"):format(upstream.address, err or "works again"))
+  local text = not err and "works again" or more and err .. ": " .. more or err
+  tracep(err and "warning" or "notice", ("upstream %s: %s"):format(upstream.address, text))
 end
 
 return upstreams
