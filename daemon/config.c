@@ -276,14 +276,15 @@ static int read_services(struct csd_config *c, const struct search *search,
 
 /* ---- a file ---- */
 
-/* One that the file names must be there; the default need not be, until a script opens it. */
+/* One of the file's own must be there; the usual one need not be, until a script opens it. */
 static void check_data_dir(const struct csd_config *c, struct cs_errors *errors)
 {
     const struct cs_value *v = cs_value_get(&c->conf.settings, "data_dir");
     const char *path = c->settings.data_dir;
     struct stat st;
 
-    if (v && path && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))) {
+    if (v && path && strcmp(path, CSD_DATA_DIR) != 0 &&
+        (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))) {
         cs_errors_add(errors, v->file, v->line, "data_dir: there is no folder %s", path);
     }
 }

@@ -12,6 +12,8 @@ struct csd_json;
 #define CSD_AUTO 0 /* of CSD_SETTING_AUTO */
 #define CSD_WORKERS_MAX 256
 
+#define CSD_DATA_DIR "/var/lib/cosockd" /* where data_dir points by itself */
+
 /* Sizes in bytes, times in milliseconds (CSD_NEVER: no limit). Strings are owned; NULL: not set. */
 struct csd_settings {
     uint64_t workers, cells; /* CSD_AUTO: by what the machine offers */
