@@ -249,10 +249,15 @@ static int CS_RAISES wait_more(lua_State *L, struct reader *r, const char *what,
     return cs_sock_wait_input(L, s, what, ms, k, ctx);
 }
 
-/* The results of a call on a socket that is not open, or a reader that is lost; 0: go on. */
-static int CS_RAISES unusable(lua_State *L, struct reader *r)
+/* The results of a call on a socket that is not open or was taken away (disown), or of a reader
+ * that is lost; 0: go on. */
+static int CS_RAISES unusable(lua_State *L, struct reader *r, int status)
 {
     const struct cs_sock *s = r->sock;
+
+    if (status == LUA_YIELD && cs_task_current(L)->wake == CS_ECLOSED) {
+        return push_failure(L, CS_ECLOSED);
+    }
 
     if (r->state == LOST) {
         return push_refusal(L, r, r->lost);
@@ -291,7 +296,7 @@ static int head_on(lua_State *L, int status, lua_KContext ctx)
 {
     struct reader *r = lua_touserdata(L, 1);
     struct cs_http_part part;
-    int n = unusable(L, r);
+    int n = unusable(L, r, status);
 
     if (n > 0) {
         return n;
@@ -335,7 +340,7 @@ static int reader_head(lua_State *L)
 static int wait_on(lua_State *L, int status, lua_KContext ctx)
 {
     struct reader *r = lua_touserdata(L, 1);
-    int n = unusable(L, r);
+    int n = unusable(L, r, status);
 
     if (n > 0) {
         return n;
@@ -405,7 +410,7 @@ static int body_on(lua_State *L, int status, lua_KContext ctx)
         lua_pushnil(L);
         return 1;
     }
-    int n = unusable(L, r);
+    int n = unusable(L, r, status);
 
     if (n > 0) {
         return n;

@@ -113,7 +113,7 @@ static int read_on(lua_State *L, int status, lua_KContext ctx)
     int why = cs_task_current(L)->wake;
     (void)status;
     s->disabled = CS_SOCK_ENABLED; /* from outside: it ends with the wait at the latest */
-    int n = try_read(L, s);
+    int n = why == CS_ECLOSED ? 0 : try_read(L, s); /* disown: the input is somebody else's */
     if (n > 0) {
         return n;
     }
@@ -185,20 +185,28 @@ static int sock_unread(lua_State *L)
     return 1;
 }
 
-/* disown(): the socket has no coroutine any more: blocking mode, as before event. */
+/* disown(): the socket has no coroutine any more: blocking mode, as before event. Who waits to read
+ * it is told that it is closed. */
 static int sock_disown(lua_State *L)
 {
     struct cs_sock *s = cs_sock_check(L, 1);
 
-    if (!s->stream || s->waiter) {
+    if (!s->stream) {
         return cs_push_error(L, CS_ESTATE);
     }
     if (s->owner) {
         if (!lua_checkstack(s->owner->co, 1)) {
             return cs_push_error(L, -ENOMEM);
         }
+        struct cs_task *t = s->owner;
+
+        if (t->waiting == CS_WAIT_READ && t->user == s) {
+            t->wake = CS_ECLOSED; /* it has been woken for input, which is no longer its own */
+        }
         cs_sock_disown(s);
     }
+    cs_sock_wake(s, CS_ECLOSED);
+    s->disabled = CS_SOCK_ENABLED;
     s->mode = CS_SOCK_BLOCKING;
     lua_pushboolean(L, true);
     return 1;

@@ -24,7 +24,7 @@ function Socket:read(ms, from) end
 function Socket:unread(data) end
 
 ---Extension: takes the socket from its coroutine, which then does not close it: blocking mode, as before event.
----Errors: incorrectuse (not connected, or somebody waits on it).
+---Who waits to read it gets `nil, "closed"`. Errors: incorrectuse (not connected).
 ---@return true? ok
 ---@return ba.socket.error? err
 function Socket:disown() end

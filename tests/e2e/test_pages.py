@@ -542,6 +542,14 @@ class SocketTest(Pages):
         self.assertLess(out.index(b"cosocket: first"), out.index(b"cosocket: second"))
         self.assertTrue(out.endswith(PLAIN))
 
+    def test_sock2req_from_outside(self):
+        out = self.talk(request("/async-outside.lsp?name=first") + request("/async-outside.lsp?name=second") +
+                        request(head="Connection: close\r\n"))
+        self.assertEqual(out.count(b"HTTP/1.1 200 OK"), 3)
+        self.assertIn(b"a job: second", out)
+        self.assertTrue(out.endswith(PLAIN))
+        self.daemon.wait_log("reader ended", count=2)
+
     def test_what_is_no_request(self):
         self.write("www/wrong.lsp", "<?lsp print(pcall(ba.socket.req2sock, {})) print(ba.socket.sock2req(assert(ba.socket.udpcon())))?>")
         page = self.text("/wrong.lsp")

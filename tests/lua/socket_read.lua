@@ -201,8 +201,19 @@ check.job("disown: the coroutine's end no longer closes it, and anybody reads", 
   eq(a:read(5000), "still there")
   eq(a:write "both ways", true)
   eq(b:read(5000), "both ways")
-  a:event(function(s) s:read() end, "s")
-  results({nil, "incorrectuse"}, a:disown()) -- it waits
+  -- Who waits is told that it is closed; who was about to get input does not get it.
+  for _, first in ipairs {"", "input"} do
+    local got
+    a:event(function(s) got = table.pack(s:read()) end, "s")
+    if first ~= "" then
+      a:unread(first) -- wakes it; it runs later
+    end
+    eq(a:disown(), true)
+    check.wait(function() return got end)
+    results({nil, "closed"}, got[1], got[2])
+    b:write " more"
+    eq(check.read(a, #first + 5, 5000), first .. " more")
+  end
   a:close()
   results({nil, "incorrectuse"}, a:disown())
   b:close()
