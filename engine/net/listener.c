@@ -41,8 +41,8 @@ struct accepted {
     struct cs_op op;
     cs_fd fd;
     struct sockaddr_in6 name;
-    struct cs_ref conn; /* a reference: cs_net_close_all may end it while it waits here */
-    bool extra;         /* came although the gate was full: not to be taken before it lets it in */
+    struct cs_conn *conn; /* NULL: ended while it waited (cs_net_close_all) */
+    bool extra; /* came although the gate was full: not to be taken before it lets it in */
 };
 
 /* A socket, and the listeners of one thread's cells that are open on it. */
@@ -254,6 +254,16 @@ static bool listener_has_gate(struct cs_listener *l)
     return true;
 }
 
+static void accepted_closed(void *user, struct cs_stream *s)
+{
+    struct accepted *a = user;
+    (void)s;
+    a->conn = NULL;
+}
+
+/* Nothing is read yet, so it has no other event. */
+static const struct cs_stream_user accepted_user = {.on_closed = accepted_closed};
+
 /* Makes the conn and puts it into the queue. peer may be NULL. */
 static void accepted_queue(struct accepted *a, const struct cs_addr *peer)
 {
@@ -284,7 +294,8 @@ static void accepted_queue(struct accepted *a, const struct cs_addr *peer)
     a->extra = pass < 0;
     l->extras += a->extra;
     cs_conn_set_pass(c, pass < 0 ? CS_PASS_NONE : (unsigned)pass);
-    a->conn = cs_pool_ref(c);
+    a->conn = c;
+    cs_stream_attach(cs_conn_stream(c), &accepted_user, a);
     cs_list_append(&l->waiting, &a->node);
     l->waiting_count++;
     listener_kick(l);
@@ -548,11 +559,14 @@ static struct cs_conn *listener_pop(struct cs_listener *l, bool force)
     struct cs_list *node;
     while (!c && (node = cs_list_first(&l->waiting))) {
         struct accepted *a = cs_container_of(node, struct accepted, node);
-        c = cs_pool_get(l->net->conns, a->conn);
+        c = a->conn;
         while (c && a->extra && !force && !listener_let_in(l, a, &c)) {
             if (listener_hold(l, cs_conn_origin(c)->gate)) {
                 return NULL;
             }
+        }
+        if (c) {
+            cs_stream_detach(cs_conn_stream(c));
         }
         l->extras -= a->extra;
         cs_list_remove(node);

@@ -51,10 +51,10 @@ int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_conf
     cs_list_init(&n->ports);
     cs_list_init(&n->tls_due);
     cs_list_init(&n->ws_due);
-    n->conns = cs_pool_create(cs_conn_size());
-    n->tls = cs_pool_create(cs_tls_stream_size());
-    n->ws = cs_pool_create(cs_ws_stream_size());
-    n->relay_pool = cs_pool_create(cs_relay_size());
+    n->conns = cs_pool_create(cs_conn_size(), n);
+    n->tls = cs_pool_create(cs_tls_stream_size(), n);
+    n->ws = cs_pool_create(cs_ws_stream_size(), n);
+    n->relay_pool = cs_pool_create(cs_relay_size(), n);
     bool pools = n->conns && n->tls && n->ws && n->relay_pool;
     int err = pools ? cs_resolver_create(&n->resolver, n) : -ENOMEM;
     if (err < 0) {
@@ -101,6 +101,15 @@ void cs_net_close_all(struct cs_net *n, bool abort, int why)
     while ((c = cs_pool_next(n->conns, c))) {
         cs_stream_close(cs_conn_stream(c), abort ? CS_CLOSE_ABORT : CS_CLOSE_GRACEFUL, why);
     }
+}
+
+void cs_net_trim(struct cs_net *n)
+{
+    cs_pool_trim(n->conns);
+    cs_pool_trim(n->tls);
+    cs_pool_trim(n->ws);
+    cs_pool_trim(n->relay_pool);
+    cs_ring_trim(n->ring);
 }
 
 bool cs_net_idle(const struct cs_net *n)

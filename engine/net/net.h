@@ -77,6 +77,9 @@ void cs_net_finish(struct cs_net *n);
  * on_closed), and answers every name lookup, now and later, with CS_ECLOSED. */
 void cs_net_close_all(struct cs_net *n, bool abort, int why);
 
+/* Gives memory that nobody uses back to the system: for quiet moments. */
+void cs_net_trim(struct cs_net *n);
+
 /* True when no connection or UDP socket exists and nothing of ours is with the kernel. */
 bool cs_net_idle(const struct cs_net *n);
 

@@ -304,8 +304,8 @@ static void collect_when_quiet(struct cs_timer *t)
         return;
     }
     c->quiet = false;
+    cs_net_trim(&c->net);
     cs_mem_trim();
-    cs_ring_trim(c->net.ring);
 }
 
 /* ---- ending ---- */
