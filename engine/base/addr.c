@@ -4,12 +4,14 @@
 #include "base/addr.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/mem.h"
 
 #define UNIX_PREFIX "unix:"
 #define UNIX_PREFIX_LEN 5
@@ -368,32 +370,59 @@ bool cs_addr_equal(const struct cs_addr *a, const struct cs_addr *b)
     }
 }
 
-void cs_addr_pack(struct cs_addr_packed *out, const struct cs_addr *a)
+/* The word is an IPv4 address, its port and an odd number, or it is a pointer. */
+#define PACKED_V4 1u
+
+struct packed_v6 {
+    struct in6_addr ip;
+    in_port_t port;
+    uint32_t scope;
+};
+
+static struct packed_v6 *packed_v6(const struct cs_addr_packed *p)
 {
-    *out = (struct cs_addr_packed){0};
+    return p->word & PACKED_V4 ? NULL : (struct packed_v6 *)(uintptr_t)p->word;
+}
+
+int cs_addr_pack(struct cs_addr_packed *out, const struct cs_addr *a)
+{
+    struct packed_v6 *v6;
+
+    out->word = 0;
     if (cs_addr_family(a) == AF_INET) {
-        memcpy(out->ip, &a->v4.sin_addr, sizeof(a->v4.sin_addr));
-        out->port = a->v4.sin_port;
-        out->family = AF_INET;
+        out->word =
+            (uint64_t)a->v4.sin_addr.s_addr << 32 | (uint32_t)a->v4.sin_port << 16 | PACKED_V4;
     } else if (cs_addr_family(a) == AF_INET6) {
-        memcpy(out->ip, &a->v6.sin6_addr, sizeof(out->ip));
-        out->port = a->v6.sin6_port;
-        out->family = AF_INET6;
-        out->scope = a->v6.sin6_scope_id;
+        v6 = cs_alloc(sizeof(*v6));
+        if (v6 == NULL) {
+            return -ENOMEM;
+        }
+        *v6 = (struct packed_v6){a->v6.sin6_addr, a->v6.sin6_port, a->v6.sin6_scope_id};
+        out->word = (uintptr_t)v6;
     }
+    return 0;
+}
+
+void cs_addr_packed_free(struct cs_addr_packed *p)
+{
+    cs_free(packed_v6(p));
+    p->word = 0;
 }
 
 bool cs_addr_unpack(struct cs_addr *out, const struct cs_addr_packed *p)
 {
-    if (p->family == AF_INET) {
-        out->v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = p->port};
-        memcpy(&out->v4.sin_addr, p->ip, sizeof(out->v4.sin_addr));
-        out->len = sizeof(out->v4);
-    } else if (p->family == AF_INET6) {
-        out->v6 = (struct sockaddr_in6){
-            .sin6_family = AF_INET6, .sin6_port = p->port, .sin6_scope_id = p->scope};
-        memcpy(&out->v6.sin6_addr, p->ip, sizeof(out->v6.sin6_addr));
-        out->len = sizeof(out->v6);
+    const struct packed_v6 *v6 = packed_v6(p);
+
+    if (p->word == 0) {
+        return false;
     }
-    return p->family != 0;
+    if (v6 != NULL) {
+        cs_addr_any(out, AF_INET6, ntohs(v6->port));
+        out->v6.sin6_addr = v6->ip;
+        out->v6.sin6_scope_id = v6->scope;
+    } else {
+        cs_addr_any(out, AF_INET, ntohs((in_port_t)(p->word >> 16)));
+        out->v4.sin_addr.s_addr = (in_addr_t)(p->word >> 32);
+    }
+    return true;
 }

@@ -49,17 +49,15 @@ const char *cs_addr_text(const struct cs_addr *a, char *buf);
 
 bool cs_addr_equal(const struct cs_addr *a, const struct cs_addr *b);
 
-/* An IP address and port without what is always zero in a sockaddr: for those kept by the hundred
- * thousand. */
+/* An IP address and port in eight bytes, for those kept by the hundred thousand: an IPv4 one whole,
+ * an IPv6 one as a pointer to memory of its own. */
 struct cs_addr_packed {
-    uint8_t ip[16];
-    in_port_t port;     /* network byte order */
-    sa_family_t family; /* 0: none */
-    uint32_t scope;     /* of a link-local address */
+    uint64_t word; /* 0: none */
 };
 
-/* A Unix address packs to none. */
-void cs_addr_pack(struct cs_addr_packed *out, const struct cs_addr *a);
+/* A Unix address packs to none. 0, or -ENOMEM (to none). Free what was there before first. */
+CS_MUST_CHECK int cs_addr_pack(struct cs_addr_packed *out, const struct cs_addr *a);
+void cs_addr_packed_free(struct cs_addr_packed *p); /* it is none afterwards */
 
 /* False when there is none. */
 bool cs_addr_unpack(struct cs_addr *out, const struct cs_addr_packed *p);

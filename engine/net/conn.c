@@ -49,13 +49,49 @@ static struct cs_conn *of(const struct cs_stream *s)
     return cs_container_of(s, struct cs_conn, stream);
 }
 
-/* ---- deadlines ---- */
+/* ---- what few need ---- */
 
 static void stop(struct cs_conn *c);
+static void deadline_passed(struct cs_timer *t);
+
+/* Makes sure that it is there. 0 or -ENOMEM. */
+static CS_MUST_CHECK int rare_get(struct cs_conn *c)
+{
+    if (!c->rare) {
+        c->rare = cs_zalloc(sizeof(*c->rare));
+        if (!c->rare) {
+            return -ENOMEM;
+        }
+        c->rare->conn = c;
+        cs_timer_init(&c->rare->deadline, deadline_passed);
+        cs_list_init(&c->rare->node);
+    }
+    return 0;
+}
+
+static void unstarve(struct cs_conn *c)
+{
+    if (c->starved) {
+        c->starved = false;
+        cs_list_remove(&c->rare->node);
+    }
+}
+
+static void rare_drop(struct cs_conn *c)
+{
+    if (c->rare) {
+        unstarve(c);
+        cs_timer_stop(cs_loop_wheel(cs_conn_net(c)->loop), &c->rare->deadline);
+        cs_free(c->rare);
+        c->rare = NULL;
+    }
+}
+
+/* ---- deadlines ---- */
 
 static void deadline_passed(struct cs_timer *t)
 {
-    struct cs_conn *c = cs_container_of(t, struct deadline, timer)->conn;
+    struct cs_conn *c = cs_container_of(t, struct rare, deadline)->conn;
     /* What could not be delivered in time is dropped; a silent peer after our end is an ordinary
      * close. */
     c->reset = c->state == FLUSHING;
@@ -67,25 +103,12 @@ static void deadline_passed(struct cs_timer *t)
 
 static CS_MUST_CHECK int deadline_set(struct cs_conn *c, uint32_t ms)
 {
-    if (!c->deadline) {
-        c->deadline = cs_alloc(sizeof(*c->deadline));
-        if (!c->deadline) {
-            return -ENOMEM;
-        }
-        c->deadline->conn = c;
-        cs_timer_init(&c->deadline->timer, deadline_passed);
+    struct cs_loop *loop = cs_conn_net(c)->loop;
+    int err = rare_get(c);
+    if (err == 0) {
+        cs_timer_set(cs_loop_wheel(loop), &c->rare->deadline, cs_loop_now(loop) + ms);
     }
-    cs_timer_set(cs_loop_wheel(c->net->loop), &c->deadline->timer, cs_loop_now(c->net->loop) + ms);
-    return 0;
-}
-
-static void deadline_drop(struct cs_conn *c)
-{
-    if (c->deadline) {
-        cs_timer_stop(cs_loop_wheel(c->net->loop), &c->deadline->timer);
-        cs_free(c->deadline);
-        c->deadline = NULL;
-    }
+    return err;
 }
 
 /* ---- events up ---- */
@@ -114,7 +137,7 @@ static void broken(struct cs_conn *c, int err)
 
 static void room_again(struct cs_conn *c)
 {
-    if (c->full && cs_chain_len(&c->out) < c->net->config.out_low) {
+    if (c->full && cs_chain_len(&c->out) < cs_conn_net(c)->config.out_low) {
         c->full = false;
         if (c->state == OPEN && c->stream.user_ops) {
             c->stream.user_ops->on_room(c->stream.user, &c->stream);
@@ -126,10 +149,13 @@ static void room_again(struct cs_conn *c)
 
 static void starve(struct cs_conn *c)
 {
-    c->net->count.enobufs++;
-    if (!c->starved) {
+    struct cs_net *n = cs_conn_net(c);
+    n->count.enobufs++;
+    if (rare_get(c) < 0) {
+        broken(c, -ENOMEM);
+    } else if (!c->starved) {
         c->starved = true;
-        cs_list_append(&c->net->starved, &c->node);
+        cs_list_append(&n->starved, &c->rare->node);
     }
 }
 
@@ -140,9 +166,9 @@ static bool hungry(const struct cs_conn *c)
         return false;
     }
     if (c->state == OPEN) {
-        return c->want && cs_chain_len(&c->stream.in) < c->net->config.in_high;
+        return c->want && cs_chain_len(&c->stream.in) < cs_conn_net(c)->config.in_high;
     }
-    return (c->state == FLUSHING || c->state == DRAINING) && c->discarded < DISCARD_MAX;
+    return (c->state == FLUSHING || c->state == DRAINING) && c->rare->discarded < DISCARD_MAX;
 }
 
 static void recv_done(struct cs_op *op, const struct cs_event *ev);
@@ -151,14 +177,14 @@ static void watch_done(struct cs_op *op, const struct cs_event *ev);
 
 static void poll_input(struct cs_conn *c, cs_op_fn *done, unsigned events)
 {
-    c->recv.done = done;
-    cs_ring_poll(c->net->ring, &c->recv, c->fd, events);
+    cs_op_set_handler(&c->recv, done);
+    cs_ring_poll(cs_conn_net(c)->ring, &c->recv, c->fd, events);
 }
 
 static void receive(struct cs_conn *c)
 {
-    c->recv.done = recv_done;
-    cs_ring_recv(c->net->ring, &c->recv, c->fd, c->bulk ? CS_RING_BULK : CS_RING_SMALL);
+    cs_op_set_handler(&c->recv, recv_done);
+    cs_ring_recv(cs_conn_net(c)->ring, &c->recv, c->fd, c->bulk ? CS_RING_BULK : CS_RING_SMALL);
 }
 
 void cs_conn_read_on(struct cs_conn *c)
@@ -178,8 +204,8 @@ void cs_conn_read_on(struct cs_conn *c)
 void cs_conn_read_off(struct cs_conn *c)
 {
     if (c->recv.armed && !c->recv.cancelling) {
-        c->net->count.cancels++;
-        cs_ring_cancel(c->net->ring, &c->recv);
+        cs_conn_net(c)->count.cancels++;
+        cs_ring_cancel(cs_conn_net(c)->ring, &c->recv);
     }
 }
 
@@ -198,8 +224,12 @@ static void choose_group(struct cs_conn *c, size_t len, size_t full)
 /* A peer that goes on sending to a socket being closed is cut off in the end. */
 static void discard(struct cs_conn *c, size_t len)
 {
-    c->discarded += (uint32_t)CS_MIN(len, (size_t)DISCARD_MAX);
-    if (c->discarded < DISCARD_MAX) {
+    if (c->state != FLUSHING && c->state != DRAINING) { /* broken */
+        cs_conn_read_off(c);
+        return;
+    }
+    c->rare->discarded += (uint32_t)CS_MIN(len, (size_t)DISCARD_MAX);
+    if (c->rare->discarded < DISCARD_MAX) {
         return;
     }
     cs_conn_read_off(c);
@@ -213,7 +243,7 @@ static void input(struct cs_conn *c, struct cs_slice *slice)
 {
     size_t len = slice->len;
     c->bytes_in += len;
-    c->net->count.bytes_in += len;
+    cs_conn_net(c)->count.bytes_in += len;
     if (c->state != OPEN || c->stream.err) {
         cs_slice_release(slice);
         discard(c, len);
@@ -222,14 +252,14 @@ static void input(struct cs_conn *c, struct cs_slice *slice)
     cs_chain_push(&c->stream.in, slice);
     if (!c->lent) {
         c->lent = true;
-        CS_ASSERT(c->net->lent_count < CS_NET_LENT_MAX);
-        c->net->lent[c->net->lent_count++] = c;
+        CS_ASSERT(cs_conn_net(c)->lent_count < CS_NET_LENT_MAX);
+        cs_conn_net(c)->lent[cs_conn_net(c)->lent_count++] = c;
     }
-    choose_group(c, len, c->net->small_size);
+    choose_group(c, len, cs_conn_net(c)->small_size);
     if (c->stream.user_ops) {
         c->stream.user_ops->on_input(c->stream.user, &c->stream);
     }
-    if (c->state == OPEN && cs_chain_len(&c->stream.in) >= c->net->config.in_high) {
+    if (c->state == OPEN && cs_chain_len(&c->stream.in) >= cs_conn_net(c)->config.in_high) {
         cs_conn_read_off(c);
     }
 }
@@ -287,7 +317,7 @@ static void readable(struct cs_op *op, const struct cs_event *ev)
 static void conn_consumed(struct cs_stream *s)
 {
     struct cs_conn *c = of(s);
-    if (cs_chain_len(&s->in) < c->net->config.in_low) {
+    if (cs_chain_len(&s->in) < cs_conn_net(c)->config.in_low) {
         cs_conn_read_on(c);
     }
 }
@@ -305,7 +335,7 @@ static void conn_pause(struct cs_stream *s)
 static void watch_off(struct cs_conn *c)
 {
     c->watching = false;
-    if (c->recv.done == watch_done) {
+    if (cs_op_handler(&c->recv) == watch_done) {
         cs_conn_read_off(c);
     }
 }
@@ -348,8 +378,8 @@ void cs_conn_mark_dirty(struct cs_conn *c)
 {
     if (!c->dirty) {
         c->dirty = true;
-        c->dirty_next = c->net->dirty;
-        c->net->dirty = c;
+        c->dirty_next = cs_conn_net(c)->dirty;
+        cs_conn_net(c)->dirty = c;
     }
 }
 
@@ -375,7 +405,7 @@ static ssize_t push(struct cs_conn *c, const void *data, size_t len)
         if (last && len > 0) {
             iov[n++] = (struct iovec){(void *)(uintptr_t)data, len};
         }
-        ssize_t taken = n > 0 ? cs_ring_send_now(c->net->ring, c->fd, iov, n) : 0;
+        ssize_t taken = n > 0 ? cs_ring_send_now(cs_conn_net(c)->ring, c->fd, iov, n) : 0;
         if (taken <= 0) {
             c->found = (int16_t)taken;
             return taken;
@@ -421,7 +451,7 @@ static int writable(const struct cs_conn *c)
 /* Whoever sees no room now hears when there is some. */
 static void out_grew(struct cs_conn *c)
 {
-    c->full = c->full || cs_chain_len(&c->out) >= c->net->config.out_high;
+    c->full = c->full || cs_chain_len(&c->out) >= cs_conn_net(c)->config.out_high;
     cs_conn_mark_dirty(c);
 }
 
@@ -482,14 +512,14 @@ static ssize_t conn_offer(struct cs_stream *s, const void *data, size_t len)
 static size_t conn_room(const struct cs_stream *s)
 {
     const struct cs_conn *c = of(s);
-    size_t high = c->net->config.out_high;
+    size_t high = cs_conn_net(c)->config.out_high;
     return c->state == OPEN && cs_chain_len(&c->out) < high ? high - cs_chain_len(&c->out) : 0;
 }
 
 static size_t conn_queued(const struct cs_stream *s)
 {
     const struct cs_conn *c = of(s);
-    return c->state == CONNECTING || c->offered ? 0 : cs_chain_len(&c->out);
+    return c->offered ? 0 : cs_chain_len(&c->out);
 }
 
 static void end_write_side(struct cs_conn *c)
@@ -498,7 +528,7 @@ static void end_write_side(struct cs_conn *c)
         return;
     }
     c->shut_done = true;
-    int err = cs_ring_shutdown(c->net->ring, c->fd);
+    int err = cs_ring_shutdown(cs_conn_net(c)->ring, c->fd);
     if (err < 0) {
         broken(c, err);
     }
@@ -513,12 +543,12 @@ static void flushed(struct cs_conn *c)
         stop(c); /* closing ends our side; the peer's is over already */
     } else if (c->state == FLUSHING) {
         set_state(c, DRAINING);
-        if (c->discarded >= DISCARD_MAX) {
+        if (c->rare->discarded >= DISCARD_MAX) {
             c->reset = true;
             stop(c);
             return;
         }
-        if (deadline_set(c, c->net->config.drain_ms) < 0) {
+        if (deadline_set(c, cs_conn_net(c)->config.drain_ms) < 0) {
             stop(c);
             return;
         }
@@ -530,8 +560,8 @@ static void writable_now(struct cs_op *op, const struct cs_event *ev);
 
 static void wait_writable(struct cs_conn *c)
 {
-    c->send.done = writable_now;
-    cs_ring_poll(c->net->ring, &c->send, c->fd, POLLOUT);
+    cs_op_set_handler(&c->send, writable_now);
+    cs_ring_poll(cs_conn_net(c)->ring, &c->send, c->fd, POLLOUT);
 }
 
 static void send_done(struct cs_op *op, const struct cs_event *ev)
@@ -544,9 +574,9 @@ static void send_done(struct cs_op *op, const struct cs_event *ev)
     if (ev->res > 0) {
         cs_conn_count_sent(c, (unsigned)ev->res);
         cs_chain_drop(&c->out, (size_t)ev->res);
-        if (c->state == FLUSHING && c->deadline) {
-            cs_timer_touch(&c->deadline->timer,
-                           cs_loop_now(c->net->loop) + c->net->config.flush_ms);
+        if (c->state == FLUSHING) {
+            cs_timer_touch(&c->rare->deadline,
+                           cs_loop_now(cs_conn_net(c)->loop) + cs_conn_net(c)->config.flush_ms);
         }
     } else if (ev->res != -ECANCELED && ev->res != -EINTR && ev->res != -EAGAIN) {
         broken(c, ev->res);
@@ -564,7 +594,7 @@ static void send_done(struct cs_op *op, const struct cs_event *ev)
 static void writable_now(struct cs_op *op, const struct cs_event *ev)
 {
     struct cs_conn *c = cs_container_of(op, struct cs_conn, send);
-    op->done = send_done;
+    cs_op_set_handler(op, send_done);
     if (c->state < DRAINING) {
         cs_conn_mark_dirty(c);
     }
@@ -608,7 +638,7 @@ static void write_some(struct cs_conn *c)
     }
     struct iovec iov[CS_RING_IOV_MAX];
     unsigned n = cs_chain_iov(&c->out, iov, CS_RING_IOV_MAX);
-    cs_ring_send(c->net->ring, &c->send, c->fd, iov, n);
+    cs_ring_send(cs_conn_net(c)->ring, &c->send, c->fd, iov, n);
 }
 
 bool cs_conn_phase_write(void *arg)
@@ -625,14 +655,6 @@ bool cs_conn_phase_write(void *arg)
 
 /* ---- closing in three steps ---- */
 
-static void unstarve(struct cs_conn *c)
-{
-    if (c->starved) {
-        c->starved = false;
-        cs_list_remove(&c->node);
-    }
-}
-
 /* Step 1: nothing new is started and everything armed is cancelled. */
 static void stop(struct cs_conn *c)
 {
@@ -640,10 +662,9 @@ static void stop(struct cs_conn *c)
         return;
     }
     set_state(c, STOPPING);
-    deadline_drop(c);
-    unstarve(c);
-    cs_ring_cancel(c->net->ring, &c->recv);
-    cs_ring_cancel(c->net->ring, &c->send);
+    rare_drop(c);
+    cs_ring_cancel(cs_conn_net(c)->ring, &c->recv);
+    cs_ring_cancel(cs_conn_net(c)->ring, &c->send);
     join(c);
 }
 
@@ -663,13 +684,12 @@ static void join(struct cs_conn *c)
         return;
     }
     if (c->fd != CS_FD_NONE) {
-        cs_ring_close(c->net->ring, c->fd, c->reset);
+        cs_ring_close(cs_conn_net(c)->ring, c->fd, c->reset);
     }
     set_state(c, CLOSED);
-    CS_ASSERT(!c->starved);
     cs_chain_clear(&c->out);
     cs_chain_clear(&c->stream.in);
-    c->net->count.closed++;
+    cs_conn_net(c)->count.closed++;
     if (c->origin) {
         cs_conn_log_end(c);
         c->origin->open--;
@@ -677,7 +697,9 @@ static void join(struct cs_conn *c)
         cs_origin_unref(c->origin);
         c->origin = NULL;
     }
-    cs_list_append(&c->net->buried, &c->node);
+    cs_addr_packed_free(&c->peer);
+    c->buried_next = cs_conn_net(c)->buried;
+    cs_conn_net(c)->buried = c;
 }
 
 static void close_open(struct cs_conn *c, enum cs_close_how how)
@@ -691,12 +713,12 @@ static void close_open(struct cs_conn *c, enum cs_close_how how)
     set_state(c, FLUSHING);
     c->direct = false;
     watch_off(c);
-    if (c->send.done == writable_now) {
-        cs_ring_cancel(c->net->ring, &c->send); /* only a wait for room */
+    if (cs_op_handler(&c->send) == writable_now) {
+        cs_ring_cancel(cs_conn_net(c)->ring, &c->send); /* only a wait for room */
     }
     if (cs_chain_len(&c->out) == 0 && !c->send.armed && c->stream.eof) {
         stop(c);
-    } else if (deadline_set(c, c->net->config.flush_ms) < 0) {
+    } else if (deadline_set(c, cs_conn_net(c)->config.flush_ms) < 0) {
         stop(c);
     } else {
         cs_conn_mark_dirty(c);
@@ -716,7 +738,6 @@ static void conn_close(struct cs_stream *s, enum cs_close_how how, int why)
     if (c->state == OPEN) {
         close_open(c, how);
     } else if (c->state == CONNECTING) {
-        c->out = (struct cs_chain){0}; /* nobody waits for the connect any more */
         stop(c);
     } else if (how == CS_CLOSE_ABORT) {
         c->reset = true;
@@ -762,14 +783,12 @@ static void return_lent(struct cs_net *n)
 static bool bury(struct cs_net *n)
 {
     bool told = false;
-    struct cs_list *l, due;
+    struct cs_conn *c, *next = n->buried;
     /* Only those that were closed before: what on_closed closes may still be in the write phase's
      * list, and is buried a turn later. */
-    cs_list_init(&due);
-    cs_list_splice(&due, &n->buried);
-    while ((l = cs_list_first(&due))) {
-        struct cs_conn *c = cs_container_of(l, struct cs_conn, node);
-        cs_list_remove(l);
+    n->buried = NULL;
+    while ((c = next)) {
+        next = c->buried_next;
         if (c->stream.user_ops) {
             told = true;
             c->stream.user_ops->on_closed(c->stream.user, &c->stream);
@@ -784,8 +803,12 @@ static void feed_starved(struct cs_net *n)
     unsigned free = cs_ring_buffers_free(n->ring, CS_RING_SMALL);
     struct cs_list *l;
     while (free > 0 && (l = cs_list_first(&n->starved))) {
-        struct cs_conn *c = cs_container_of(l, struct cs_conn, node);
-        unstarve(c);
+        struct cs_conn *c = cs_container_of(l, struct rare, node)->conn;
+        if (c->state == OPEN) {
+            rare_drop(c);
+        } else {
+            unstarve(c); /* its deadline goes on */
+        }
         if (c->bulk && cs_ring_buffers_free(n->ring, CS_RING_BULK) == 0) {
             c->bulk = false; /* slow receivers have them all: the small group has more */
             c->streak = 0;
@@ -801,7 +824,7 @@ bool cs_conn_phase_bury(void *arg)
     return_lent(n);
     bool told = bury(n);
     feed_starved(n);
-    return told || n->dirty != NULL || !cs_list_empty(&n->buried);
+    return told || n->dirty != NULL || n->buried != NULL;
 }
 
 /* ---- beginnings ---- */
@@ -813,13 +836,11 @@ static struct cs_conn *create(struct cs_net *n, enum state state)
         return NULL;
     }
     c->stream.ops = &conn_ops;
-    c->net = n;
     c->fd = CS_FD_NONE;
     c->state = state;
     c->start_s = (uint32_t)(cs_loop_now(n->loop) / 1000);
     cs_op_init(&c->recv, recv_done);
     cs_op_init(&c->send, send_done);
-    cs_list_init(&c->node);
     return c;
 }
 
@@ -844,10 +865,11 @@ struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr 
     if (!c) {
         return NULL;
     }
-    c->fd = fd;
-    if (peer) {
-        cs_addr_pack(&c->peer, peer);
+    if (peer && cs_addr_pack(&c->peer, peer) < 0) {
+        cs_pool_free(n->conns, c);
+        return NULL;
     }
+    c->fd = fd;
     if (origin) {
         c->origin = origin;
         origin->refs++;
@@ -862,10 +884,10 @@ static void connect_done(struct cs_op *op, const struct cs_event *ev)
     struct cs_conn *c = cs_container_of(op, struct cs_conn, recv);
     if (c->state == CONNECTING) {
         struct dialling d = c->dialling;
+        c->bytes_in = c->bytes_out = 0;
         if (ev->res == 0) {
-            c->out = (struct cs_chain){0};
             set_state(c, OPEN);
-            c->net->count.connected++;
+            cs_conn_net(c)->count.connected++;
             cs_conn_read_on(c);
         }
         d.connected(d.user, c, ev->res);
@@ -881,9 +903,12 @@ struct cs_conn *cs_conn_dial(struct cs_net *n, const struct cs_addr *remote,
     if (!c) {
         return NULL;
     }
-    c->recv.done = connect_done;
+    if (cs_addr_pack(&c->peer, remote) < 0) {
+        cs_pool_free(n->conns, c);
+        return NULL;
+    }
+    cs_op_set_handler(&c->recv, connect_done);
     c->dialling = (struct dialling){connected, user};
-    cs_addr_pack(&c->peer, remote);
     cs_ring_connect(n->ring, &c->recv, &c->fd, remote, local);
     return c;
 }

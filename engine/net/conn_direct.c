@@ -16,7 +16,7 @@ int cs_conn_direct(struct cs_conn *c)
     if (c->state != OPEN) {
         return CS_ECLOSED;
     }
-    int fd = cs_ring_dup(c->net->ring, c->fd);
+    int fd = cs_ring_dup(cs_conn_net(c)->ring, c->fd);
     int err = fd < 0 ? fd : c->directs == 0 ? set_blocking(fd, false) : 0;
     if (err < 0) {
         if (fd >= 0) {
@@ -62,6 +62,6 @@ void cs_conn_wait_writable(struct cs_conn *c)
 void cs_conn_count(struct cs_conn *c, size_t in, size_t out)
 {
     c->bytes_in += in;
-    c->net->count.bytes_in += in;
+    cs_conn_net(c)->count.bytes_in += in;
     cs_conn_count_sent(c, out);
 }

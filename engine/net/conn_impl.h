@@ -9,34 +9,41 @@
 
 enum state { CONNECTING, OPEN, FLUSHING, DRAINING, STOPPING, CLOSED };
 
-struct deadline {
-    struct cs_timer timer;
+/* What few connections need, and for a while: made when it is needed. */
+struct rare {
     struct cs_conn *conn;
+    struct cs_timer deadline; /* of flushing and draining */
+    uint32_t discarded;       /* bytes thrown away while closing */
+    struct cs_list node;      /* in net->starved */
 };
 
-/* Who waits for the connect; only in state CONNECTING, when there is no output yet. */
+/* Who waits for the connect. */
 struct dialling {
     cs_conn_connected_fn *connected;
     void *user;
 };
 
+/* Two cache lines. There are two for every tunnel, so what is not needed while one is open and
+ * idle lies elsewhere. */
 struct cs_conn {
     struct cs_stream stream;
-    struct cs_net *net;
-    cs_fd fd;
-    uint32_t discarded; /* bytes thrown away while closing */
+    struct cs_chain out; /* given to write, not yet taken by the kernel */
+    struct cs_op recv;   /* connect; receive, or poll for input, or for a hang-up */
+    struct cs_op send;   /* or poll for room */
     union {
-        struct cs_chain out; /* given to write, not yet taken by the kernel */
-        struct dialling dialling;
+        struct {
+            uint64_t bytes_in, bytes_out;
+        };
+        struct dialling dialling; /* only in state CONNECTING */
     };
-    struct cs_op recv; /* connect; receive, or poll for input, or for a hang-up */
-    struct cs_op send; /* or poll for room */
-    uint64_t bytes_in, bytes_out;
-    struct deadline *deadline; /* of flushing and draining; made when needed */
     struct cs_conn *dirty_next;
-    struct cs_list node; /* in net->starved or net->buried */
+    union {
+        struct rare *rare;           /* or NULL */
+        struct cs_conn *buried_next; /* in net->buried; only in state CLOSED */
+    };
     struct cs_origin *origin;
     struct cs_addr_packed peer;
+    cs_fd fd;
     uint32_t start_s; /* seconds of the loop's clock */
     int16_t why;      /* reason given to close: a code of err.h */
     int16_t found;    /* an error that offer met; told from the write phase */
@@ -58,6 +65,13 @@ struct cs_conn {
     unsigned directs : 2; /* descriptors given out, which made the socket non-blocking */
 };
 
+_Static_assert(sizeof(struct cs_conn) == 128, "two cache lines");
+
+static inline struct cs_net *cs_conn_net(const struct cs_conn *c)
+{
+    return cs_pool_owner(c);
+}
+
 /* ---- conn.c ---- */
 
 /* Reads or watches the socket when it should be and is not; stops reading it. */
@@ -70,7 +84,7 @@ void cs_conn_mark_dirty(struct cs_conn *c);
 static inline void cs_conn_count_sent(struct cs_conn *c, size_t n)
 {
     c->bytes_out += n;
-    c->net->count.bytes_out += n;
+    cs_conn_net(c)->count.bytes_out += n;
 }
 
 /* ---- conn_info.c ---- */

@@ -27,13 +27,14 @@ struct cs_origin *cs_conn_origin(const struct cs_conn *c)
 
 int cs_conn_setsockopt(struct cs_conn *c, int level, int name, const void *value, socklen_t len)
 {
-    return c->state == OPEN ? cs_ring_setsockopt(c->net->ring, c->fd, level, name, value, len)
-                            : CS_ECLOSED;
+    return c->state == OPEN
+               ? cs_ring_setsockopt(cs_conn_net(c)->ring, c->fd, level, name, value, len)
+               : CS_ECLOSED;
 }
 
 int cs_conn_sockname(struct cs_conn *c, struct cs_addr *out)
 {
-    return c->state == OPEN ? cs_ring_name(c->net->ring, c->fd, false, out) : CS_ECLOSED;
+    return c->state == OPEN ? cs_ring_name(cs_conn_net(c)->ring, c->fd, false, out) : CS_ECLOSED;
 }
 
 int cs_conn_peername(const struct cs_conn *c, struct cs_addr *out)
@@ -41,7 +42,7 @@ int cs_conn_peername(const struct cs_conn *c, struct cs_addr *out)
     if (cs_addr_unpack(out, &c->peer)) {
         return 0;
     }
-    return c->state == OPEN ? cs_ring_name(c->net->ring, c->fd, true, out) : CS_ECLOSED;
+    return c->state == OPEN ? cs_ring_name(cs_conn_net(c)->ring, c->fd, true, out) : CS_ECLOSED;
 }
 
 static const char *reason(const struct cs_conn *c)
@@ -56,7 +57,7 @@ void cs_conn_log_end(const struct cs_conn *c)
 {
     struct cs_addr peer;
     char text[CS_ADDR_TEXT_MAX] = "-";
-    if (!c->net->config.log_connections || !cs_log_enabled(CS_LOG_INFO)) {
+    if (!cs_conn_net(c)->config.log_connections || !cs_log_enabled(CS_LOG_INFO)) {
         return;
     }
     if (cs_addr_unpack(&peer, &c->peer)) {
@@ -67,5 +68,5 @@ void cs_conn_log_end(const struct cs_conn *c)
            "reason=\"%s\"",
            c->origin->service, text, (unsigned long long)c->bytes_in,
            (unsigned long long)c->bytes_out,
-           (unsigned long long)(cs_loop_now(c->net->loop) / 1000 - c->start_s), reason(c));
+           (unsigned long long)(cs_loop_now(cs_conn_net(c)->loop) / 1000 - c->start_s), reason(c));
 }

@@ -47,7 +47,6 @@ int cs_net_init(struct cs_net *n, struct cs_loop *loop, const struct cs_net_conf
     cs_list_init(&n->held);
     cs_admit_waiter_init(&n->room, room_came, n);
     cs_list_init(&n->starved);
-    cs_list_init(&n->buried);
     cs_list_init(&n->ports);
     cs_list_init(&n->tls_due);
     cs_list_init(&n->ws_due);

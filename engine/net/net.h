@@ -51,8 +51,8 @@ struct cs_net {
     struct cs_conn *dirty; /* have output to send in phase 6 */
     unsigned lent_count;   /* hold receive buffers that go back in phase 7 */
     struct cs_conn *lent[CS_NET_LENT_MAX];
+    struct cs_conn *buried; /* closed; freed in phase 7 */
     struct cs_list starved; /* wait for a receive buffer */
-    struct cs_list buried;  /* closed; freed in phase 7 */
     struct cs_list ports;   /* private to udp.c */
     /* Private to listener.c: listeners that wait until more connections are let in. */
     struct cs_list held;

@@ -136,7 +136,7 @@ static void handle_events(struct cs_loop *l, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         const struct cs_event *ev = &l->events[i];
         cs_ring_event_begin(ev);
-        ev->op->done(ev->op, ev);
+        cs_op_handler(ev->op)(ev->op, ev);
     }
 }
 

@@ -29,23 +29,33 @@ struct cs_event {
 
 typedef void cs_op_fn(struct cs_op *op, const struct cs_event *ev);
 
+/* Eight bytes: there are two in every connection. */
 struct cs_op {
-    cs_op_fn *done;
-    bool armed;
-    bool cancelling; /* a cancel has been asked for and the final event is still to come */
-    uint8_t tag;     /* the ring's own, like the two below */
-    uint8_t group;   /* the buffers of a receive */
-    int err;         /* why it will fail, found before its final event */
+    _Alignas(8) int32_t handler; /* from etext on: cs_op_set_handler */
+    int16_t err; /* why it will fail, found before its final event; the ring's own */
+    bool armed : 1;
+    bool cancelling : 1;     /* a cancel has been asked for and the final event is still to come */
+    unsigned char tag : 3;   /* the ring's own */
+    unsigned char group : 2; /* the buffers of a receive; likewise */
 };
 
-static inline void cs_op_init(struct cs_op *op, cs_op_fn *done)
+/* The end of the program's code (end(3)). Handlers lie before it, within 2 GiB. */
+extern char etext;
+
+static inline void cs_op_set_handler(struct cs_op *op, cs_op_fn *fn)
 {
-    op->done = done;
-    op->armed = false;
-    op->cancelling = false;
-    op->tag = 0;
-    op->group = 0;
-    op->err = 0;
+    op->handler = (int32_t)((intptr_t)fn - (intptr_t)&etext);
+}
+
+static inline cs_op_fn *cs_op_handler(const struct cs_op *op)
+{
+    return (cs_op_fn *)((intptr_t)&etext + op->handler);
+}
+
+static inline void cs_op_init(struct cs_op *op, cs_op_fn *fn)
+{
+    *op = (struct cs_op){0};
+    cs_op_set_handler(op, fn);
 }
 
 #endif

@@ -256,7 +256,7 @@ static void arm(struct io_uring_sqe *sqe, struct cs_op *op, enum tag tag)
     op->armed = true;
     op->cancelling = false;
     op->err = 0;
-    op->tag = (uint8_t)tag;
+    op->tag = tag & TAG_MASK;
     tag_sqe(sqe, op, tag);
 }
 
@@ -294,7 +294,7 @@ static void fault(struct cs_ring *r, struct cs_op *op, int err)
     struct io_uring_sqe *sqe = next_sqe(r);
     io_uring_prep_nop(sqe);
     arm(sqe, op, TAG_FAULT);
-    op->err = err;
+    op->err = (int16_t)err;
 }
 
 /* ---- room ---- */
@@ -369,7 +369,7 @@ static bool to_event(struct cs_ring *r, const struct io_uring_cqe *cqe, struct c
     }
     if (tag == TAG_PART) {
         if (cqe->res != -ECANCELED) { /* as all that follows in the chain will say */
-            op->err = cqe->res;
+            op->err = (int16_t)cqe->res;
         }
         return false;
     }
@@ -548,7 +548,7 @@ void cs_ring_recv(struct cs_ring *r, struct cs_op *op, cs_fd fd, enum cs_ring_gr
     set_fd(sqe, fd);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = (__u16)group;
-    op->group = (uint8_t)group;
+    op->group = group & 3u;
     arm(sqe, op, TAG_PLAIN);
 }
 

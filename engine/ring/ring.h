@@ -65,7 +65,7 @@ unsigned cs_ring_wait(struct cs_ring *r, int64_t timeout_ms, struct cs_event *ev
 bool cs_ring_has_work(const struct cs_ring *r);
 
 /* Takes note that the event is being handled: clears op->armed when it is the final one. Called by
- * the loop just before op->done. */
+ * the loop just before the op's handler. */
 static inline void cs_ring_event_begin(const struct cs_event *ev)
 {
     if (!ev->more) {

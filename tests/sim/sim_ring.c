@@ -408,7 +408,7 @@ void sim_ring_check(const struct cs_ring *r)
 {
     for (const struct cs_list *it = r->ops.next; it != &r->ops; it = it->next) {
         const struct sim_op *o = cs_container_of(it, struct sim_op, node);
-        if (!o->op->armed || !o->op->done) {
+        if (!o->op->armed || o->op->handler == 0) {
             sim_fail("an armed %s (fd %x) is overwritten", sim_op_name(o), (unsigned)o->fd);
         }
     }

@@ -20,12 +20,11 @@
 /* The engine's part of a tunnel. */
 struct link {
     struct sim_tunnel far;
-    struct cs_conn *a, *b;      /* until the relay has them */
-    struct cs_ref a_ref, b_ref; /* ever after */
+    struct cs_conn *a, *b; /* until one is closed */
     struct cs_relay *relay;
     struct cs_relay_result result;
     uint64_t start_ms, done_ms;
-    bool relaying, done;
+    bool relaying, closing, done;
 };
 
 static struct sim_cell cell;
@@ -66,8 +65,6 @@ static void on_connected(void *user, struct cs_conn *c, int err)
         cs_stream_close(cs_conn_stream(k->a), CS_CLOSE_ABORT, err);
         return;
     }
-    k->a_ref = cs_pool_ref(k->a);
-    k->b_ref = cs_pool_ref(k->b);
     k->relaying = true;
     k->start_ms = sim_now_ms();
 }
@@ -278,12 +275,21 @@ static bool relays_done(void)
     return true;
 }
 
-static void check_held(const struct link *k, uint64_t max)
+static bool is_open(const struct cs_conn *c)
 {
-    const struct cs_conn *a = cs_pool_get(cell.net.conns, k->a_ref);
-    const struct cs_conn *b = cs_pool_get(cell.net.conns, k->b_ref);
-    if (!k->relaying || !a || !b || strcmp(cs_conn_state_name(a), "open") != 0 ||
-        strcmp(cs_conn_state_name(b), "open") != 0) {
+    const struct cs_conn *it = NULL;
+    do {
+        it = cs_pool_next(cell.net.conns, it);
+    } while (it && it != c);
+    return it && strcmp(cs_conn_state_name(it), "open") == 0;
+}
+
+/* After each turn, so that no other connection can have taken the place of one. */
+static void check_held(struct link *k, uint64_t max)
+{
+    const struct cs_conn *a = k->a, *b = k->b;
+    k->closing |= k->relaying && !(is_open(a) && is_open(b));
+    if (!k->relaying || k->closing) {
         return; /* one that is closing reads to throw away */
     }
     uint64_t up = cs_conn_bytes_in(a) - cs_conn_bytes_out(b);

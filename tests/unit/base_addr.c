@@ -8,12 +8,14 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/addr.h"
 #include "base/err.h"
+#include "base/mem.h"
 
 static char text[CS_ADDR_TEXT_MAX];
 
@@ -321,13 +323,25 @@ static void test_pack(void **state)
     (void)state;
     for (size_t i = 0; i < CS_ARRAY_LEN(all); i++) {
         assert_int_equal(cs_addr_parse(&a, all[i], 8080), 0);
-        cs_addr_pack(&packed, &a);
+        assert_int_equal(cs_addr_pack(&packed, &a), 0);
         assert_true(cs_addr_unpack(&b, &packed));
         assert_true(cs_addr_equal(&a, &b));
+        cs_addr_packed_free(&packed);
+        assert_false(cs_addr_unpack(&b, &packed));
     }
+    assert_int_equal(cs_addr_parse(&a, "0.0.0.0", 0), 0);
+    assert_int_equal(cs_addr_pack(&packed, &a), 0);
+    assert_true(cs_addr_unpack(&b, &packed));
     assert_int_equal(cs_addr_parse(&a, "unix:/a", 0), 0);
-    cs_addr_pack(&packed, &a);
+    assert_int_equal(cs_addr_pack(&packed, &a), 0);
     assert_false(cs_addr_unpack(&b, &packed));
+#ifdef CS_FAULTS
+    assert_int_equal(cs_addr_parse(&a, "::1", 1), 0);
+    cs_mem_fail_nth(1);
+    assert_int_equal(cs_addr_pack(&packed, &a), -ENOMEM);
+    cs_mem_fail_nth(0);
+    assert_false(cs_addr_unpack(&b, &packed));
+#endif
 }
 
 int main(void)

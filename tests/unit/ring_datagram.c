@@ -76,7 +76,7 @@ static void give_back(void)
 
 static void receive(struct fixture *f)
 {
-    f->w.op.done = on_datagram;
+    cs_op_set_handler(&f->w.op, on_datagram);
     cs_ring_recv(f->ring, &f->w.op, f->fd, CS_RING_DATAGRAM);
     settle(f);
 }

@@ -78,7 +78,7 @@ static inline unsigned turn(struct cs_ring *r, int64_t timeout_ms)
     unsigned n = cs_ring_wait(r, timeout_ms, ev, CS_ARRAY_LEN(ev));
     for (unsigned i = 0; i < n; i++) {
         cs_ring_event_begin(&ev[i]);
-        ev[i].op->done(ev[i].op, &ev[i]);
+        cs_op_handler(ev[i].op)(ev[i].op, &ev[i]);
     }
     return n;
 }

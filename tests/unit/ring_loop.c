@@ -217,7 +217,7 @@ static void test_handlers_do_not_nest(void **state)
         assert_int_equal(cs_loop_turn(f->loop, -1), 1);
         ran(f, "oSWB");
     }
-    f->op.done = on_op;
+    cs_op_set_handler(&f->op, on_op);
 }
 
 static void test_timers_follow_the_clock(void **state)
