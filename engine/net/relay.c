@@ -1,6 +1,8 @@
 /* relay - joins two streams in C; see relay.h for the picture. */
 #include "net/relay.h"
 
+#include <errno.h>
+
 #include "base/assert.h"
 #include "base/mem.h"
 #include "net/conn.h"
@@ -10,28 +12,63 @@
 /* KiB of full reads, hardly interrupted by others, after which a direction is bulk. */
 #define BULK_KIB 1024
 
-struct side {
-    struct cs_stream *stream; /* NULL once closed */
-    uint64_t bytes;           /* taken from it and given to the other */
-    struct cs_splice *splice; /* moves them while they are bulk */
-};
-
-struct cs_relay {
-    struct cs_net *net;
-    struct side side[2];
-    struct cs_timer quiet; /* the next look */
-    uint32_t idle_ms, linger_ms;
-    int err;          /* of the result */
-    int8_t first;     /* of the result: an enum cs_relay_side */
-    uint8_t still;    /* looks in a row that saw no movement */
-    bool ending;      /* both streams are being closed */
-    bool ended[2];    /* that side will send no more */
-    bool paused[2];   /* that side waits because the other is full */
-    uint16_t bulk[2]; /* KiB of full reads lately */
-    uint32_t seen;    /* movement() at the last look */
+/* What not every relay needs: made when it is needed. */
+struct more {
+    struct cs_relay *relay;
+    struct cs_timer quiet;       /* the next look */
+    struct cs_splice *splice[2]; /* moves what that side sends while it is bulk */
     cs_relay_done_fn *done;
     void *user;
 };
+
+struct cs_relay {
+    struct cs_stream *stream[2]; /* NULL once closed */
+    uint64_t bytes[2];           /* taken from that side and given to the other */
+    struct more *more;           /* or NULL */
+    uint32_t idle_ms, linger_ms;
+    uint32_t seen;    /* movement() at the last look */
+    uint16_t bulk[2]; /* KiB of full reads lately */
+    int16_t err;      /* of the result */
+    int8_t first;     /* of the result: an enum cs_relay_side */
+    uint8_t still;    /* looks in a row that saw no movement */
+    bool ending;      /* both streams are being closed */
+    /* A bit for each side: */
+    uint8_t ended;  /* it will send no more */
+    uint8_t paused; /* it waits because the other is full */
+};
+
+_Static_assert(sizeof(struct cs_relay) == 64, "a cache line");
+
+static struct cs_net *net_of(const struct cs_relay *r)
+{
+    return cs_pool_owner(r);
+}
+
+static uint8_t bit(enum cs_relay_side who)
+{
+    return who == CS_RELAY_A ? 1 : 2;
+}
+
+static void look(struct cs_timer *t);
+
+/* Makes sure that it is there. 0 or -ENOMEM. */
+static CS_MUST_CHECK int more_get(struct cs_relay *r)
+{
+    if (!r->more) {
+        r->more = cs_zalloc(sizeof(*r->more));
+        if (!r->more) {
+            return -ENOMEM;
+        }
+        r->more->relay = r;
+        cs_timer_init(&r->more->quiet, look);
+    }
+    return 0;
+}
+
+static struct cs_splice *splice_of(const struct cs_relay *r, enum cs_relay_side who)
+{
+    return r->more ? r->more->splice[who] : NULL;
+}
 
 size_t cs_relay_size(void)
 {
@@ -45,7 +82,7 @@ void cs_relay_options_default(struct cs_relay_options *o)
 
 static enum cs_relay_side side_of(const struct cs_relay *r, const struct cs_stream *s)
 {
-    return s == r->side[CS_RELAY_A].stream ? CS_RELAY_A : CS_RELAY_B;
+    return s == r->stream[CS_RELAY_A] ? CS_RELAY_A : CS_RELAY_B;
 }
 
 /* ---- the end ---- */
@@ -53,9 +90,10 @@ static enum cs_relay_side side_of(const struct cs_relay *r, const struct cs_stre
 static void drop_splices(struct cs_relay *r)
 {
     for (unsigned i = 0; i < 2; i++) {
-        if (r->side[i].splice) {
-            cs_splice_drop(r->side[i].splice);
-            r->side[i].splice = NULL;
+        struct cs_splice *s = splice_of(r, i);
+        if (s) {
+            cs_splice_drop(s);
+            r->more->splice[i] = NULL;
         }
     }
 }
@@ -63,15 +101,22 @@ static void drop_splices(struct cs_relay *r)
 /* Back to ordinary reading and writing; what is in the pipe is on its way afterwards. */
 static int unsplice(struct cs_relay *r, enum cs_relay_side who)
 {
-    struct cs_splice *s = r->side[who].splice;
+    struct cs_splice *s = splice_of(r, who);
     if (!s) {
         return 0;
     }
-    r->side[who].splice = NULL;
+    r->more->splice[who] = NULL;
     r->bulk[who] = 0;
     ssize_t n = cs_splice_end(s);
-    r->side[who].bytes += n > 0 ? (size_t)n : 0;
+    r->bytes[who] += n > 0 ? (size_t)n : 0;
     return n < 0 ? (int)n : 0;
+}
+
+static void stop_looking(struct cs_relay *r)
+{
+    if (r->more) {
+        cs_timer_stop(cs_loop_wheel(net_of(r)->loop), &r->more->quiet);
+    }
 }
 
 static void end(struct cs_relay *r, enum cs_close_how how, int err)
@@ -80,26 +125,28 @@ static void end(struct cs_relay *r, enum cs_close_how how, int err)
         return;
     }
     r->ending = true;
-    r->err = err;
-    cs_timer_stop(cs_loop_wheel(r->net->loop), &r->quiet);
+    r->err = (int16_t)err;
+    stop_looking(r);
     if (how == CS_CLOSE_GRACEFUL && (unsplice(r, CS_RELAY_A) < 0 || unsplice(r, CS_RELAY_B) < 0)) {
         how = CS_CLOSE_ABORT; /* bytes are lost: the peers must see that */
     }
     drop_splices(r);
     for (unsigned i = 0; i < 2; i++) {
-        cs_stream_close(r->side[i].stream, how, err);
+        cs_stream_close(r->stream[i], how, err);
     }
 }
 
 static void finish(struct cs_relay *r)
 {
-    r->net->relays--;
-    if (r->done) {
+    struct cs_net *n = net_of(r);
+    n->relays--;
+    if (r->more && r->more->done) {
         const struct cs_relay_result result = {
-            .bytes = {r->side[0].bytes, r->side[1].bytes}, .err = r->err, .first = r->first};
-        r->done(r->user, &result);
+            .bytes = {r->bytes[0], r->bytes[1]}, .err = r->err, .first = r->first};
+        r->more->done(r->more->user, &result);
     }
-    cs_pool_free(r->net->relay_pool, r);
+    cs_free(r->more);
+    cs_pool_free(n->relay_pool, r);
 }
 
 static void blame(struct cs_relay *r, enum cs_relay_side who)
@@ -119,29 +166,27 @@ static void broke(struct cs_relay *r, enum cs_relay_side who, int err)
 
 static uint32_t quiet_limit(const struct cs_relay *r)
 {
-    bool half = r->ended[0] || r->ended[1];
-    if (!half || r->linger_ms == 0) {
+    if (!r->ended || r->linger_ms == 0) {
         return r->idle_ms;
     }
     return r->idle_ms ? CS_MIN(r->idle_ms, r->linger_ms) : r->linger_ms;
 }
 
-/* Movement is looked for, not noted as it happens: LOOKS times within the limit. */
-static void look_later(struct cs_relay *r)
+/* Movement is looked for, not noted as it happens: LOOKS times within the limit. 0 or -ENOMEM. */
+static CS_MUST_CHECK int look_later(struct cs_relay *r)
 {
+    struct cs_loop *loop = net_of(r)->loop;
     uint32_t limit = quiet_limit(r);
-    if (limit) {
-        cs_timer_set(cs_loop_wheel(r->net->loop), &r->quiet,
-                     cs_loop_now(r->net->loop) + CS_MAX(limit / LOOKS, 1u));
-    } else {
-        cs_timer_stop(cs_loop_wheel(r->net->loop), &r->quiet);
+    if (limit == 0) {
+        stop_looking(r);
+        return 0;
     }
-}
-
-static void start_quiet(struct cs_relay *r)
-{
-    r->still = 0;
-    look_later(r);
+    int err = more_get(r);
+    if (err == 0) {
+        cs_timer_set(cs_loop_wheel(loop), &r->more->quiet,
+                     cs_loop_now(loop) + CS_MAX(limit / LOOKS, 1u));
+    }
+    return err;
 }
 
 /* Changes with every byte that is read, and with every byte that a kernel takes: a slow reader is
@@ -150,46 +195,44 @@ static uint32_t movement(const struct cs_relay *r)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < 2; i++) {
-        n += r->side[i].bytes;
-        n += cs_conn_bytes_out(cs_conn_of(cs_stream_bottom(r->side[i].stream)));
+        n += r->bytes[i];
+        n += cs_conn_bytes_out(cs_conn_of(cs_stream_bottom(r->stream[i])));
     }
     return (uint32_t)n;
 }
 
 static void look(struct cs_timer *t)
 {
-    struct cs_relay *r = cs_container_of(t, struct cs_relay, quiet);
+    struct cs_relay *r = cs_container_of(t, struct more, quiet)->relay;
     uint32_t now = movement(r);
     r->still = now == r->seen ? (uint8_t)(r->still + 1) : 0;
     r->seen = now;
-    if (r->still < LOOKS) {
-        look_later(r);
-        return;
+    if (r->still >= LOOKS || look_later(r) < 0) {
+        end(r, CS_CLOSE_GRACEFUL, r->ended ? CS_ELINGER : CS_EIDLE);
     }
-    end(r, CS_CLOSE_GRACEFUL, r->ended[0] || r->ended[1] ? CS_ELINGER : CS_EIDLE);
 }
 
 /* ---- moving bytes ---- */
 
 static void hold(struct cs_relay *r, enum cs_relay_side who)
 {
-    r->paused[who] = true;
-    cs_stream_pause(r->side[who].stream);
-    cs_conn_watch(cs_conn_of(cs_stream_bottom(r->side[who].stream)));
+    r->paused |= bit(who);
+    cs_stream_pause(r->stream[who]);
+    cs_conn_watch(cs_conn_of(cs_stream_bottom(r->stream[who])));
 }
 
 /* Everything `who` has sent goes to the other side. */
 static void pump(struct cs_relay *r, enum cs_relay_side who)
 {
-    struct side *from = &r->side[who], *to = &r->side[!who];
+    struct cs_stream *from = r->stream[who], *to = r->stream[!who];
     struct cs_chain data = {0};
-    size_t n = cs_chain_len(&from->stream->in);
+    size_t n = cs_chain_len(&from->in);
     if (n == 0 || r->ending) {
         return;
     }
-    int err = cs_stream_consume(from->stream, n, &data);
+    int err = cs_stream_consume(from, n, &data);
     if (err == 0) {
-        err = cs_stream_write(to->stream, &data);
+        err = cs_stream_write(to, &data);
     }
     if (err == CS_EOF) { /* a WebSocket whose peer has closed: it takes nothing more either */
         end(r, CS_CLOSE_GRACEFUL, 0);
@@ -199,8 +242,8 @@ static void pump(struct cs_relay *r, enum cs_relay_side who)
         broke(r, !who, err);
         return;
     }
-    from->bytes += n;
-    if (!r->paused[who] && cs_stream_room(to->stream) == 0) {
+    r->bytes[who] += n;
+    if (!(r->paused & bit(who)) && cs_stream_room(to) == 0) {
         hold(r, who);
     }
 }
@@ -218,32 +261,34 @@ static void splice_over(struct cs_relay *r, enum cs_relay_side who)
 static void splice_idle(void *user, struct cs_splice *s)
 {
     struct cs_relay *r = user;
-    splice_over(r, s == r->side[CS_RELAY_A].splice ? CS_RELAY_A : CS_RELAY_B);
+    splice_over(r, s == splice_of(r, CS_RELAY_A) ? CS_RELAY_A : CS_RELAY_B);
 }
 
 /* Full reads in a row speak for bulk. Only the bottom streams have sockets to splice. */
 static void choose_splice(struct cs_relay *r, enum cs_relay_side who, size_t n)
 {
-    struct side *from = &r->side[who];
-    struct cs_stream *a = from->stream, *b = r->side[!who].stream;
-    if (n < r->net->small_size) {
+    struct cs_stream *a = r->stream[who], *b = r->stream[!who];
+    if (n < net_of(r)->small_size) {
         r->bulk[who] /= 2; /* the rest of a message, or small messages: soon nothing is left */
         return;
     }
     r->bulk[who] = (uint16_t)CS_MIN(r->bulk[who] + n / 1024, UINT16_MAX);
-    if (r->bulk[who] < BULK_KIB || from->splice || r->ending || a->ops->lower(a) ||
+    if (r->bulk[who] < BULK_KIB || splice_of(r, who) || r->ending || a->ops->lower(a) ||
         b->ops->lower(b)) {
         return;
     }
     r->bulk[who] = 0; /* when it is not to be had, the next try is as much later */
-    from->splice = cs_splice_start(r->net, cs_conn_of(a), cs_conn_of(b), splice_idle, r);
+    if (more_get(r) == 0) {
+        r->more->splice[who] =
+            cs_splice_start(net_of(r), cs_conn_of(a), cs_conn_of(b), splice_idle, r);
+    }
 }
 
 static void splice_on(struct cs_relay *r, enum cs_relay_side who)
 {
     struct cs_splice_result result;
-    enum cs_splice_state state = cs_splice_run(r->side[who].splice, &result);
-    r->side[who].bytes += result.moved;
+    enum cs_splice_state state = cs_splice_run(splice_of(r, who), &result);
+    r->bytes[who] += result.moved;
     switch (state) {
     case CS_SPLICE_GOES_ON:
         break;
@@ -269,7 +314,7 @@ static void on_input(void *user, struct cs_stream *s)
     if (n > 0) {
         pump(r, who);
         choose_splice(r, who, n);
-    } else if (r->side[who].splice && !r->ending) {
+    } else if (splice_of(r, who) && !r->ending) {
         splice_on(r, who);
     }
 }
@@ -281,10 +326,10 @@ static void on_room(void *user, struct cs_stream *s)
     if (r->ending) {
         return;
     }
-    if (r->paused[from]) {
-        r->paused[from] = false;
-        cs_stream_resume(r->side[from].stream);
-    } else if (r->side[from].splice) {
+    if (r->paused & bit(from)) {
+        r->paused ^= bit(from);
+        cs_stream_resume(r->stream[from]);
+    } else if (splice_of(r, from)) {
         splice_on(r, from);
     }
 }
@@ -293,13 +338,16 @@ static void on_room(void *user, struct cs_stream *s)
 static void half_end(struct cs_relay *r, enum cs_relay_side who)
 {
     blame(r, who);
-    r->ended[who] = true;
-    if (r->ended[!who]) {
+    r->ended |= bit(who);
+    if (r->ended & bit(!who)) {
         end(r, CS_CLOSE_GRACEFUL, 0);
         return;
     }
-    cs_stream_shutdown(r->side[!who].stream);
-    start_quiet(r);
+    cs_stream_shutdown(r->stream[!who]);
+    r->still = 0;
+    if (look_later(r) < 0) {
+        end(r, CS_CLOSE_GRACEFUL, -ENOMEM);
+    }
 }
 
 static void on_eof(void *user, struct cs_stream *s, int err)
@@ -321,14 +369,14 @@ static void on_closed(void *user, struct cs_stream *s)
 {
     struct cs_relay *r = user;
     drop_splices(r);
-    r->side[side_of(r, s)].stream = NULL;
-    if (!r->side[0].stream && !r->side[1].stream) {
+    r->stream[side_of(r, s)] = NULL;
+    if (!r->stream[0] && !r->stream[1]) {
         finish(r);
     } else if (!r->ending) { /* somebody above the relay aborted this one (a server that stops) */
         r->ending = true;
         r->err = CS_ECLOSED;
-        cs_timer_stop(cs_loop_wheel(r->net->loop), &r->quiet);
-        cs_stream_close(r->side[r->side[0].stream ? 0 : 1].stream, CS_CLOSE_ABORT, CS_ECLOSED);
+        stop_looking(r);
+        cs_stream_close(r->stream[r->stream[0] ? 0 : 1], CS_CLOSE_ABORT, CS_ECLOSED);
     }
 }
 
@@ -340,12 +388,12 @@ static const struct cs_stream_user relay_user = {
 /* What the streams had to say before the relay had them. */
 static void catch_up(struct cs_relay *r, enum cs_relay_side who)
 {
-    struct cs_stream *s = r->side[who].stream;
+    struct cs_stream *s = r->stream[who];
     pump(r, who);
     if (!r->ending && s->eof) {
         on_eof(r, s, s->err);
     }
-    if (!r->ending && !r->paused[who]) {
+    if (!r->ending && !(r->paused & bit(who))) {
         cs_stream_resume(s);
     }
 }
@@ -359,19 +407,23 @@ struct cs_relay *cs_relay_start(struct cs_net *n, struct cs_stream *a, struct cs
     if (!r) {
         return NULL;
     }
-    r->net = n;
-    r->side[CS_RELAY_A].stream = a;
-    r->side[CS_RELAY_B].stream = b;
+    r->stream[CS_RELAY_A] = a;
+    r->stream[CS_RELAY_B] = b;
     r->idle_ms = o->idle_ms;
     r->linger_ms = o->linger_ms;
     r->first = CS_RELAY_NOBODY;
-    r->done = done;
-    r->user = user;
-    cs_timer_init(&r->quiet, look);
+    if ((done && more_get(r) < 0) || look_later(r) < 0) {
+        cs_free(r->more);
+        cs_pool_free(n->relay_pool, r);
+        return NULL;
+    }
+    if (done) {
+        r->more->done = done;
+        r->more->user = user;
+    }
     n->relays++;
     cs_stream_attach(a, &relay_user, r);
     cs_stream_attach(b, &relay_user, r);
-    start_quiet(r);
     catch_up(r, CS_RELAY_A);
     catch_up(r, CS_RELAY_B);
     return r;
@@ -379,15 +431,17 @@ struct cs_relay *cs_relay_start(struct cs_net *n, struct cs_stream *a, struct cs
 
 void cs_relay_forget(struct cs_relay *r)
 {
-    r->done = NULL;
+    if (r->more) {
+        r->more->done = NULL;
+    }
 }
 
 void cs_relay_stop(struct cs_relay *r, enum cs_close_how how, int why)
 {
     if (r->ending && how == CS_CLOSE_ABORT) {
         for (unsigned i = 0; i < 2; i++) {
-            if (r->side[i].stream) {
-                cs_stream_close(r->side[i].stream, how, why);
+            if (r->stream[i]) {
+                cs_stream_close(r->stream[i], how, why);
             }
         }
     }
