@@ -669,15 +669,6 @@ static void stop(struct cs_conn *c)
 }
 
 /* Steps 2 and 3: once no op is armed the descriptor is closed; the bury phase tells the user. */
-static void leave_gate(const struct cs_conn *c)
-{
-    struct cs_addr peer;
-    bool known = cs_conn_peername(c, &peer) == 0;
-    if (c->pass) {
-        cs_gate_leave(c->origin->gate, c->pass, known ? &peer : NULL);
-    }
-}
-
 static void join(struct cs_conn *c)
 {
     if (c->state != STOPPING || c->recv.armed || c->send.armed) {
@@ -690,13 +681,7 @@ static void join(struct cs_conn *c)
     cs_chain_clear(&c->out);
     cs_chain_clear(&c->stream.in);
     cs_conn_net(c)->count.closed++;
-    if (c->origin) {
-        cs_conn_log_end(c);
-        c->origin->open--;
-        leave_gate(c);
-        cs_origin_unref(c->origin);
-        c->origin = NULL;
-    }
+    cs_conn_leave_origin(c);
     cs_addr_packed_free(&c->peer);
     c->buried_next = cs_conn_net(c)->buried;
     cs_conn_net(c)->buried = c;
@@ -842,20 +827,6 @@ static struct cs_conn *create(struct cs_net *n, enum state state)
     cs_op_init(&c->recv, recv_done);
     cs_op_init(&c->send, send_done);
     return c;
-}
-
-void cs_origin_unref(struct cs_origin *o)
-{
-    CS_ASSERT(o->refs > 0);
-    if (--o->refs == 0) {
-        o->free(o);
-    }
-}
-
-void cs_conn_set_pass(struct cs_conn *c, unsigned pass)
-{
-    CS_ASSERT(c->origin && !c->pass);
-    c->pass = pass & 7u;
 }
 
 struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr *peer,

@@ -1,6 +1,6 @@
 /*
  * conn_impl - what the files of conn share: its state. conn.c reads, writes and closes;
- * conn_direct.c lends the socket out; conn_info.c answers questions and writes the line at the end.
+ * conn_direct.c lends the socket out; conn_info.c answers questions and leaves the origin.
  */
 #ifndef CS_NET_CONN_IMPL_H
 #define CS_NET_CONN_IMPL_H
@@ -89,7 +89,7 @@ static inline void cs_conn_count_sent(struct cs_conn *c, size_t n)
 
 /* ---- conn_info.c ---- */
 
-/* The line at the end of an accepted connection. */
-void cs_conn_log_end(const struct cs_conn *c);
+/* The end of an accepted connection: its line in the log, its pass, its origin. */
+void cs_conn_leave_origin(struct cs_conn *c);
 
 #endif

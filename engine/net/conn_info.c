@@ -1,4 +1,6 @@
-/* conn_info - what can be asked of a connection, its socket's options, and its line in the log. */
+/* conn_info - what can be asked of a connection, its socket's options, and its origin: the line in
+ * the log, the pass of the gate. */
+#include "base/assert.h"
 #include "base/log.h"
 #include "net/conn_impl.h"
 
@@ -53,7 +55,7 @@ static const char *reason(const struct cs_conn *c)
     return c->stream.eof ? "peer closed" : "closed";
 }
 
-void cs_conn_log_end(const struct cs_conn *c)
+static void log_end(const struct cs_conn *c)
 {
     struct cs_addr peer;
     char text[CS_ADDR_TEXT_MAX] = "-";
@@ -69,4 +71,38 @@ void cs_conn_log_end(const struct cs_conn *c)
            c->origin->service, text, (unsigned long long)c->bytes_in,
            (unsigned long long)c->bytes_out,
            (unsigned long long)(cs_loop_now(cs_conn_net(c)->loop) / 1000 - c->start_s), reason(c));
+}
+
+void cs_origin_unref(struct cs_origin *o)
+{
+    CS_ASSERT(o->refs > 0);
+    if (--o->refs == 0) {
+        o->free(o);
+    }
+}
+
+void cs_conn_set_pass(struct cs_conn *c, unsigned pass)
+{
+    CS_ASSERT(c->origin && !c->pass);
+    c->pass = pass & 7u;
+}
+
+static void leave_gate(const struct cs_conn *c)
+{
+    struct cs_addr peer;
+    bool known = cs_conn_peername(c, &peer) == 0;
+    if (c->pass) {
+        cs_gate_leave(c->origin->gate, c->pass, known ? &peer : NULL);
+    }
+}
+
+void cs_conn_leave_origin(struct cs_conn *c)
+{
+    if (c->origin) {
+        log_end(c);
+        c->origin->open--;
+        leave_gate(c);
+        cs_origin_unref(c->origin);
+        c->origin = NULL;
+    }
 }
