@@ -37,10 +37,15 @@ static _Thread_local struct {
     bool started;
 } budget;
 
-/* Stays on until the slice ends: a script that catches the error gets it again at once. */
+/* Stays on until the slice ends: a script that catches the error gets it again at once. A coroutine
+ * made meanwhile has inherited the hook; later that is not its own. */
 static void overrun(lua_State *L, lua_Debug *ar)
 {
     struct cs_vm *vm = cs_vm_of(L);
+    if (!budget.overrun) {
+        lua_sethook(L, NULL, 0, 0);
+        return;
+    }
     vm->overruns++;
     lua_getinfo(L, "Sl", ar);
     lua_pushfstring(L, "%s:%d: CPU budget of %d ms exceeded without a wait", ar->short_src,

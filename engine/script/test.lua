@@ -175,24 +175,28 @@ local function run_hooks(group, kind)
   if group.outer and kind == "after" then run_hooks(group.outer, kind) end
 end
 
--- The test with its hooks; what went wrong, or nil. after_each runs in any case.
+-- Notes the first thing that goes wrong, at once: an overrun of the CPU budget ends the coroutine soon after.
+local function guarded(test, f, ...)
+  xpcall(f, function(e)
+    test.err = test.err or (getmetatable(e) == SKIP and e) or (test.broken and tostring(e)) or describe_error(e)
+  end, ...)
+end
+
+local function tidy(test)
+  test.tidied = true
+  guarded(test, run_hooks, test.group, "after")
+end
+
 local function perform(test, ...)
-  local err
-  local function guarded(f, ...)
-    xpcall(f, function(e)
-      err = err or (getmetatable(e) == SKIP and e) or (test.broken and tostring(e)) or describe_error(e)
-    end, ...)
-  end
-  guarded(function(...)
+  guarded(test, function(...)
     run_hooks(test.group, "before")
     test.f(...)
   end, ...)
-  guarded(run_hooks, test.group, "after")
-  return err
+  tidy(test)
 end
 
-local function report(n, test, err, leaked)
-  local ms = ba.clock() - test.began
+local function report(n, test, leaked)
+  local err, ms = test.err, ba.clock() - test.began
   local slow = ms > 1000 and (" # %d ms"):format(ms) or ""
   if getmetatable(err) == SKIP then
     skipped = skipped + 1
@@ -214,42 +218,49 @@ end
 local began
 local run_next
 
+-- Runs f as `start` does for at most ms; then done(err): nil, or what has ended it, the CPU budget for one.
+local function limited(start, f, ms, done)
+  local over, job, late, watchdog = false, nil, nil, nil
+  local function ended(err)
+    if over then return end
+    over = true
+    watchdog:cancel()
+    done(err)
+  end
+  watchdog = ba.timer(function()
+    late = ("did not end within %d ms"):format(ms)
+    if job then
+      late = with_traceback(late .. ", waits at", debug.traceback(job))
+      engine.kill(job) -- closes `last`
+    end
+    ended(late)
+  end)
+  watchdog:set(ms, true)
+  start(function(...)
+    job = coroutine.running()
+    local last <close> = setmetatable({}, {__close = function(_, err) ended(late or err) end})
+    f(...)
+  end)
+end
+
 -- In a job of its own: the test's has ended by then.
-local function after(n, test, err, before)
+local function conclude(n, test, before)
   ba.thread.run(function()
-    report(n, test, err, leaks(before))
+    report(n, test, leaks(before))
     run_next(n + 1)
   end)
 end
 
 local function start(n, test)
   local before = look()
-  local over, job = false, nil
-  local function ended(err)
-    if not over then
-      over = true
-      after(n, test, err, before)
-    end
-  end
   test.began = ba.clock()
-  local ms = test.timeout or timeout
-  local watchdog = ba.timer(function()
-    if over then return end
-    local text = ("did not end within %d ms"):format(ms)
-    if job and not engine.tasks()[job] then
-      text = "was ended by an error that nothing can catch: the log has it" -- the CPU budget
-    elseif job then
-      text = with_traceback(text .. ", waits at", debug.traceback(job))
-      engine.kill(job)
-    end
-    ended(text)
-  end)
-  watchdog:set(ms, true)
-  test.start(function(...)
-    job = coroutine.running()
-    local err = perform(test, ...)
-    watchdog:cancel()
-    ended(err)
+  limited(test.start, function(...) perform(test, ...) end, test.timeout or timeout, function(err)
+    test.err = test.err or err
+    if test.tidied then return conclude(n, test, before) end
+    limited(ba.thread.run, function() tidy(test) end, timeout, function(late)
+      test.err = test.err or late
+      conclude(n, test, before)
+    end)
   end)
 end
 
