@@ -393,8 +393,11 @@ function methods:cookie()
       if field:lower() == "set-cookie" and name then
         local attributes
         for key, equals, what in rest:gmatch ";%s*([^=;]+)(=?)%s*([^;]*)" do
-          attributes = attributes or {}
-          attributes[key:lower():match "^(.-)%s*$"] = equals == "" or what
+          key = key:lower():match "^(.*%S)"
+          if key then
+            attributes = attributes or {}
+            attributes[key] = equals == "" or what
+          end
         end
         return name, value, attributes
       end

@@ -53,7 +53,8 @@ end)
 both("fields of the answer", function()
   local port = web.serve(function(sock)
     web.answer(sock, 404, "", {{"X-Twice", "1"}, {"x-twice", "2"}, {"Set-Cookie", "a=b; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Secure; HttpOnly"},
-                               {"Set-Cookie", "c=d=e"}, {"set-cookie", "nonsense"}, {"Set-Cookie", "empty=; max-age=5"}})
+                               {"Set-Cookie", "c=d=e"}, {"set-cookie", "nonsense"}, {"Set-Cookie", "empty=; max-age=5"},
+                              {"Set-Cookie", "spaces=1; a" .. (" "):rep(4000) .. "b; "}})
   end)
   local h <close> = httpc.create()
   eq(h:request {url = web.url(port)}, true)
@@ -67,7 +68,7 @@ both("fields of the answer", function()
   eq(table.concat(names, " "), "Content-Length Set-Cookie X-Twice")
   local list = {}
   for name, value in h:headerpairs() do list[#list + 1] = name .. "=" .. value end
-  eq(#list, 7)
+  eq(#list, 8)
   eq(list[1] .. list[2], "X-Twice=1x-twice=2")
   local cookies = {}
   for name, value, t in h:cookie() do
@@ -76,7 +77,7 @@ both("fields of the answer", function()
     if name == "c" then eq(t, nil) end
     if name == "empty" then eq(t["max-age"], "5") end
   end
-  eq(table.concat(cookies, " "), "a=b c=d=e empty=")
+  eq(table.concat(cookies, " "), "a=b c=d=e empty= spaces=1")
 end)
 
 both("bodies of requests: chunks, a length, nothing", function()

@@ -1,6 +1,7 @@
 -- What the HTTP client stands on: URLs, answers to challenges, addresses for SOCKS5.
 local check = require "check"
 local credentials = require "cosock.credentials"
+local outbound = require "cosock.outbound"
 local proxy = require "cosock.proxy"
 local url = require "cosock.url"
 local eq, ok, results = check.eq, check.ok, check.results
@@ -78,6 +79,10 @@ it("challenges are read", function()
   eq(said 'Digest realm="x", qop="auth,auth-int", nonce=abc, stale=TRUE,  Basic Realm="y\\"\\\\"', 'digest(nonce=abc;qop=auth,auth-int;realm=x;stale=TRUE) basic(realm=y"\\)')
   eq(said "Negotiate, Bearer", "negotiate() bearer()")
   for _, odd in ipairs {"", ",,", "Negotiate abc==", 'Basic realm="open', 'Basic realm=', '="x"', "\xff\xfe", 'Basic "x" y=z', "a b c d"} do said(odd) end
+end)
+
+it("long names without a value are looked at once", function() -- else the CPU budget ends this
+  for _ = 1, 8 do said("Basic " .. ("a"):rep(8000) .. "=,") end
 end)
 
 local function ask(c, challenge) return c:challenged({{"WWW-Authenticate", challenge}}, "www-authenticate") end
@@ -167,4 +172,17 @@ it("no text confuses them", function()
     local c = credentials.new(text, text)
     if ask(c, text) then ok(ba.http.request("GET", "/", {Authorization = c:answer("GET", "/")}) or text:find "%c", text) end
   end
+end)
+
+it("destinations of a proxy are compared as addresses, however they are written", function()
+  local listener = ba.socket.bind(0, {intf = "::1"})
+  if not listener then return end -- no IPv6 here
+  local _, port = listener:sockname()
+  local out = outbound.new({destinations = {("[0:0::1]:%d"):format(port)}}, {})
+  ok(out:connect("0000:0000:0000:0000:0000:0000:0000:0001", port)):close()
+  results({nil, "denied"}, out:connect("::2", port))
+  results({nil, "cannotresolve"}, out:connect("1::2::3", port))
+  local good, err = pcall(outbound.new, {destinations = {"[::1::]:80"}}, {})
+  ok(not good and err:find '"%[::1::%]:80"', err)
+  listener:close()
 end)

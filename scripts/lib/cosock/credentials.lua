@@ -36,7 +36,7 @@ function credentials.challenges(value)
     elseif text and not name then
       list[#list + 1] = {scheme = text:lower()}
     end
-    at = behind or at + 1
+    at = behind or equals or at + 1 -- not a second look at a name whose value is missing
   end
 end
 

@@ -6,6 +6,9 @@ local options = require "cosock.options"
 local outbound, methods = {}, {}
 methods.__index = methods
 
+-- Addresses in the one spelling in which they are compared; names as they are. nil: neither.
+local function spelling(host) return host:find ":" and ba.socket.toip(host) or not host:find ":" and host or nil end
+
 -- {host pattern, port or nil for any, whether the host stands there itself}
 local function parse(text)
   local host, port = tostring(text):lower():match "^%[([%x:.]+)%]:([%d*]+)$"
@@ -14,7 +17,9 @@ local function parse(text)
   if not host or not (port == "*" or number and number >= 1 and number <= 65535) or host:find("*", 2, true) or host:find "^%*[^.]" then
     error(("destinations: %q is not one (host:port, *.domain:port, with * for any host or port)"):format(tostring(text)), 0)
   end
-  return {host = host, port = number, exact = not host:find "^%*"}
+  local spelled = spelling(host)
+  if not spelled then error(("destinations: %q has an address that is none"):format(tostring(text)), 0) end
+  return {host = spelled, port = number, exact = not host:find "^%*"}
 end
 
 -- Names and passwords; nil when there are none to be had.
@@ -69,7 +74,8 @@ end
 
 -- Called by a cosocket that is not connected: its socket becomes the connection. nil, "denied"; nil and the error of connect.
 function methods:connect(host, port)
-  host = host:lower():gsub("%.$", "")
+  host = spelling(host:lower():gsub("%.$", ""))
+  if not host then return nil, "cannotresolve" end
   local how = match(self, host, port)
   if not how then return nil, "denied" end
   if how == "pattern" then
