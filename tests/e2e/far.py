@@ -86,6 +86,7 @@ class Control:
     def _connect(self, port):
         s = socket.socket()
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW)
+        s.bind(("127.0.0.1", 0))  # without it, two that go to different ports may get one port
         s.connect(("127.0.0.1", int(port)))
         name = f"p{s.getsockname()[1]}"
         self.peers[name] = s
