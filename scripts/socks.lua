@@ -5,7 +5,8 @@
 --
 -- listen           an address or a list of them
 -- destinations     where clients may go, a list of "host:port": a host may be "*.example.com" or "*", a port "*" ({"*:*"}). This
---                  machine (127.0.0.1 and the like) is meant by none that has a "*" for the host
+--                  machine is meant by none that has a "*" for the host
+-- (where other machines can connect, users or destinations must be given)
 -- users            {name = password}: who may. The password crosses the network as it is
 -- connect_timeout  ("10s")
 -- idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")

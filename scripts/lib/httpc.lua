@@ -195,7 +195,8 @@ local function fields(self, op, to)
   for name in pairs(op.header or {}) do names[#names + 1] = tostring(name) end
   table.sort(names)
   for _, name in ipairs(names) do
-    local value = not (SOCKET[to.scheme] and HANDSHAKE[name:lower()]) and op.header[name] or nil
+    local ours = name:lower() == "transfer-encoding" or SOCKET[to.scheme] and HANDSHAKE[name:lower()]
+    local value = not ours and op.header[name] or nil
     for _, one in ipairs(type(value) == "table" and value or {value}) do add(name, one) end
   end
   local function default(name, value)
@@ -229,7 +230,7 @@ local function upload_of(op, method)
   for name, value in pairs(op.header or {}) do
     if tostring(name):lower() == "content-length" then size = tonumber(value) end
   end
-  if size then return math.tointeger(size // 1) end
+  if size then return math.max(math.tointeger(size // 1) or 0, 0) end
   return WITH_BODY[method] and "chunked" or nil
 end
 

@@ -3,6 +3,7 @@ server."""
 
 import json
 import os
+import socket
 import subprocess
 
 import harness
@@ -174,6 +175,26 @@ class ConnectTest(ProxyCase):
             with self.connect(port) as s:
                 s.sendall(text)
                 self.assertIn(code, harness.read_all(s).split(b"\r\n")[0], text)
+
+    def test_the_machines_own_address(self):
+        """Nobody means it by a pattern; known only once connected."""
+        dead = harness.free_port()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s, socket.create_server(("0.0.0.0", dead)):
+            try:
+                s.connect(("192.0.2.1", 9))
+            except OSError as e:
+                self.skipTest(f"this machine has no other address: {e}")
+            own, wanted = s.getsockname()[0], f'"*:{dead}"'
+            proxy = f"http://127.0.0.1:{self.script('connect.lua', destinations=wanted)}"
+            self.assertEqual(self.curl("-px", proxy, f"http://{own}:{dead}/")[2], 403)
+
+    def test_not_open_to_everybody(self):
+        for name in ("connect.lua", "socks.lua"):
+            port = harness.free_port()
+            conf = self.write("open.lua", f'service "p" {{ script = "{harness.SCRIPTS}/{name}", listen = "0.0.0.0:{port}" }}\n')
+            run = subprocess.run([harness.COSOCKD, "-t", "-c", conf], capture_output=True, text=True, check=False, timeout=30)
+            self.assertNotEqual(run.returncode, 0)
+            self.assertIn("open to everybody: give users or destinations", run.stderr)
 
     def test_what_follows_at_once(self):
         port = self.script("connect.lua")

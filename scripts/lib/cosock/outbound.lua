@@ -1,6 +1,7 @@
 -- Where clients of a proxy may go, who they are, and the way there. For connect.lua and socks.lua.
 --
 --   local out = outbound.new({destinations = {"*.example.com:443"}, users = {joe = "secret"}}, {})
+local address = require "cosock.address"
 local options = require "cosock.options"
 
 local outbound, methods = {}, {}
@@ -34,12 +35,25 @@ local function users(given)
   return given
 end
 
+-- Raises when other machines may connect, all of them, and nobody has said where to.
+local function not_open(listen)
+  for _, text in ipairs(options.list("listen", listen)) do
+    local at = address.parse(text) or {unix = true} -- address.listen says what is wrong with it
+    local host = at.host or ""
+    if not at.unix and not (host == "localhost" or host == "::1" or host:find "^127%.") then
+      error(("%s: a proxy that is open to everybody: give users or destinations"):format(text), 0)
+    end
+  end
+end
+
+-- given.listen           where the proxy's clients connect
 -- given.destinations     a list of "host:port", "*.domain:port"; "*" is any host, or any port
 -- given.users            {name = password}; without it everybody may
 -- given.connect_timeout  ("10s")
 -- given.idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
 -- destinations           those that hold when none are given
 function outbound.new(given, destinations)
+  if not given.users and not given.destinations then not_open(given.listen) end
   local o = setmetatable({destinations = {}, users = users(given.users), timeout = options.duration(given, "connect_timeout", "10s"),
                           relay = {idle = options.duration(given, "idle_timeout", "1h", true), detach = true}}, methods)
   for i, text in ipairs(options.list("destinations", given.destinations or destinations)) do o.destinations[i] = parse(text) end
@@ -66,7 +80,7 @@ local function match(self, host, port)
   return found
 end
 
--- This machine and its link: nobody means these by a pattern.
+-- This machine and its link: nobody means these by a pattern. (Its other addresses: see connect.)
 local function is_near(ip)
   ip = ip:gsub("^::ffff:", "")
   return ip:find "^127%." or ip:find "^0%." or ip:find "^169%.254%." or ip == "::1" or ip == "::" or ip:find "^fe[89ab]"
@@ -84,7 +98,12 @@ function methods:connect(host, port)
     if is_near(ip) then return nil, "denied" end
     host = ip -- another look might find another one
   end
-  return ba.socket.connect(host, port, {timeout = self.timeout})
+  local sock, err, code = ba.socket.connect(host, port, {timeout = self.timeout})
+  if sock and how == "pattern" and sock:peername() == sock:sockname() then -- an address of this machine's own
+    sock:close()
+    return nil, "denied"
+  end
+  return sock, err, code
 end
 
 -- Both sockets are the engine's from here on.
