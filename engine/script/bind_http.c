@@ -364,39 +364,65 @@ static int reader_wait(lua_State *L)
     settle(r);
     lua_settop(L, 1);
     set_deadline(r, ms);
+    struct cs_task *t = cs_task_current(L);
+
+    /* A peer that always has a request ready must not keep the others waiting. */
+    if (t && lua_isyieldable(L) && !t->vm->no_wait && r->sock->stream &&
+        cs_chain_len(&r->sock->stream->in) > 0) {
+        return cs_task_give_way(L, t, wait_on, 0);
+    }
     return wait_on(L, LUA_OK, 0);
+}
+
+/* A finalizer that ran meanwhile may have closed or read the socket: then what `part` was told
+ * about is gone. first: where the input began. */
+static bool still_there(const struct reader *r, const uint8_t *first, size_t used)
+{
+    const struct cs_slice *s = r->sock->stream ? cs_chain_first(&r->sock->stream->in) : NULL;
+
+    return s && s->data == first && s->len >= used;
 }
 
 /* Pushes the bytes of `part` and, while they are few, of the parts behind it: at most max. Consumes
  * them. */
-static void CS_RAISES push_piece(lua_State *L, struct reader *r, struct cs_http_part *part,
-                                 size_t max)
+static int CS_RAISES push_piece(lua_State *L, struct reader *r, struct cs_http_part *part,
+                                size_t max)
 {
     const struct cs_chain *in = &r->sock->stream->in;
+    const uint8_t *first = cs_chain_first(in)->data;
+    size_t there = CS_MIN(max, cs_chain_len(in));
 
     lose(r, -ENOMEM); /* unless the string can be made */
-    if (part->len >= PIECE_JOIN || part->used == cs_chain_len(in) || part->len == max) {
+    if (part->len >= PIECE_JOIN || part->len == there || part->used == cs_chain_len(in)) {
         lua_pushlstring(L, (const char *)part->data, part->len);
+        if (!still_there(r, first, part->used)) {
+            return push_refusal(L, r, CS_ECLOSED);
+        }
         consume(r, part->used);
         r->state = BODY;
-        return;
+        return 1;
     }
     luaL_Buffer b;
+    char *to = luaL_buffinitsize(L, &b, there);
+
+    if (!still_there(r, first, part->used)) {
+        return push_refusal(L, r, CS_ECLOSED);
+    }
     size_t len = 0;
     int got = CS_HTTP_DATA;
 
-    luaL_buffinit(L, &b);
     while (got == CS_HTTP_DATA) {
-        luaL_addlstring(&b, (const char *)part->data, part->len);
+        memcpy(to + len, part->data, part->len);
         len += part->len;
         consume(r, part->used);
-        got = len < max && cs_chain_len(in) > 0 ? feed(r, max - len, part) : CS_HTTP_MORE;
+        got = len < there && cs_chain_len(in) > 0 ? feed(r, there - len, part) : CS_HTTP_MORE;
     }
-    luaL_pushresult(&b);
+    luaL_pushresultsize(&b, len);
     r->state = got == CS_HTTP_END ? ENDED : BODY;
     if (got < 0) {
         lose(r, got);
     }
+    return 1;
 }
 
 /* ctx: at most so many bytes. */
@@ -424,8 +450,7 @@ static int body_on(lua_State *L, int status, lua_KContext ctx)
         return wait_more(L, r, "body", status, body_on, ctx);
     }
     if (got == CS_HTTP_DATA) {
-        push_piece(L, r, &part, (size_t)ctx);
-        return 1;
+        return push_piece(L, r, &part, (size_t)ctx);
     }
     r->state = BETWEEN;
     if (r->http.trailer_count == 0) {
@@ -497,15 +522,15 @@ static int http_reader(lua_State *L)
 
 /* ---- heads as text ---- */
 
-/* Text under way: first measured (to NULL), then written. */
+/* Text under way: first measured (to NULL), then written, at most `room` bytes. */
 struct out {
     char *to;
-    size_t len;
+    size_t len, room;
 };
 
 static void put(struct out *o, const char *s, size_t len)
 {
-    if (o->to) {
+    if (o->to && len <= o->room - CS_MIN(o->len, o->room)) {
         memcpy(o->to + o->len, s, len);
     }
     o->len += len;
@@ -599,13 +624,15 @@ static int CS_RAISES push_text(lua_State *L, int header)
     }
     size_t len = line_len + 2 + o.len + 2;
 
-    o = (struct out){.to = luaL_buffinitsize(L, &b, len)};
+    o = (struct out){.to = luaL_buffinitsize(L, &b, len), .room = len};
     put(&o, line, line_len);
     put(&o, "\r\n", 2);
     bool fine = put_header(L, &o, header);
 
-    (void)fine; /* as before: nothing ran in between */
     put(&o, "\r\n", 2);
+    if (!fine || o.len != len) { /* by a finalizer */
+        return luaL_error(L, "the header has changed while it was written");
+    }
     luaL_pushresultsize(&b, len);
     return 1;
 }

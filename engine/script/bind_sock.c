@@ -172,6 +172,9 @@ static int sock_unread(lua_State *L)
         return cs_push_error_as(L, "invalidsocketcon",
                                 s->state == CS_SOCK_TERMINATED ? s->end : CS_ESTATE);
     }
+    if (cs_ws_stream_is(s->stream)) { /* whose input is frames */
+        return cs_push_error(L, CS_ESTATE);
+    }
     int err = cs_chain_append(&all, data, len);
     if (err < 0) {
         return cs_push_error(L, err);

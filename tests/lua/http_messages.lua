@@ -317,3 +317,24 @@ it("nothing gets into a head that is no part of it", function()
   raises("{name, value}", ba.http.response, 200, {{"A", "b"}, 5})
   raises("table expected", ba.http.response, 200)
 end)
+
+check.job("a finalizer may close the socket at any moment", function()
+  for _, chunked in ipairs {false, true} do
+    for after = 1, 40 do
+      local a, b = check.pair()
+      local piece = ("x"):rep(chunked and 40 or 20000)
+      local body = chunked and ("28\r\n" .. piece .. "\r\n"):rep(400) .. "0\r\n\r\n" or piece
+      b:write("POST / HTTP/1.1\r\nHost: x\r\n" .. (chunked and "Transfer-Encoding: chunked" or "Content-Length: " .. #body) .. "\r\n\r\n" .. body)
+      local r = reader(a, "request")
+      ok(r:head(5000))
+      local closer = setmetatable({}, {__gc = function() a:close() end})
+      closer = nil
+      collectgarbage("step", after)
+      local got, err = whole(r)
+      if not got then ok(err == "closed", err) end
+      collectgarbage()
+      b:close()
+      a:close()
+    end
+  end
+end)

@@ -50,13 +50,13 @@ local ALGORITHMS = {["SHA-256"] = "sha256", MD5 = "md5"}
 local function new_nonce()
   local time = ("%x"):format(os.time())
   local salt = ba.b64urlencode(ba.rndbs(9))
-  return time .. "." .. salt .. "." .. mac(time .. salt):sub(1, 32)
+  return time .. "." .. salt .. "." .. mac(time .. "." .. salt):sub(1, 32)
 end
 
 -- true; false: too old.
 local function nonce_fresh(nonce)
   local time, salt, sum = nonce:match "^(%x+)%.([%w_-]+)%.(%x+)$"
-  if not time or not same(mac(time .. salt):sub(1, 32), sum) then return false end
+  if not time or not same(mac(time .. "." .. salt):sub(1, 32), sum) then return false end
   return os.time() - tonumber(time, 16) <= NONCE_LIFE
 end
 
@@ -73,18 +73,23 @@ local function use_nonce(self, nonce, count)
   return true
 end
 
+-- name=value, name="value", ...: one after the other, so that no text takes long.
 local function parameters(text)
-  local found = {}
-  for name, value in text:gmatch '(%w+)%s*=%s*"([^"]*)"' do found[name:lower()] = value end
-  for name, value in text:gmatch '(%w+)%s*=%s*([^",%s]+)' do found[name:lower()] = found[name:lower()] or value end
-  return found
+  local found, at = {}, 1
+  while true do
+    local name, behind = text:match("^[%s,]*(%w+)%s*=%s*()", at)
+    if not name then return found end
+    local value, next_at = text:match('^"([^"]*)"()', behind)
+    if not value then value, next_at = text:match('^([^%s,"]*)()', behind) end
+    found[name:lower()], at = value, next_at
+  end
 end
 
 -- The user; or nil, and whether only the nonce is too old.
 local function digest_user(self, x, credentials)
   local p = parameters(credentials)
   local algorithm = ALGORITHMS[p.algorithm or "MD5"]
-  if not (algorithm and p.username and p.nonce and p.response and p.nc and p.cnonce) or p.qop ~= "auth" or p.realm ~= self.realm or
+  if not (algorithm and p.username and p.nonce and p.response and p.cnonce and (p.nc or ""):find "^%x%x%x%x%x%x%x%x$") or p.qop ~= "auth" or p.realm ~= self.realm or
      p.uri ~= x.head.target then
     return nil
   end
@@ -134,7 +139,10 @@ local function form_user(self, x, env)
     local username, password = x:data("ba_username", "ba_password")
     if username and password then
       if self.users:check(username, password) then
-        x:login(username)
+        if not x:login(username) then
+          x:senderror(503, "There are too many sessions.")
+          return nil
+        end
         x:sendredirect(x:url() .. (x.query and "?" .. x.query or ""), 303)
         return nil
       end

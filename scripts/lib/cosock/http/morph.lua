@@ -14,8 +14,15 @@ local function take(x)
   return x.conn.sock
 end
 
+-- Browsers send a user's password along with what pages of other origins ask for.
+local function is_foreign(head)
+  local origin = head.header.origin
+  return origin and head.header.authorization and origin:match "^%a[%w+.-]*://([^/]+)$" ~= head.header.host
+end
+
 -- After a refusal nothing has been sent, and the page may answer.
 local function to_websocket(x, subprotocol)
+  if is_foreign(x.head) then return nil, "badrequest", 403, "pages of this origin may not connect" end
   local options = {subprotocols = {subprotocol}, header = x.fields_out}
   local answer, status, why = websocket.answer(x.head, options)
   if not answer then return nil, "badrequest", status, why end
@@ -44,7 +51,7 @@ end
 -- The connection, with what has been read of the next request, goes back to the server that it came from.
 function morph.sock2req(sock, data)
   local server = servers[sock]
-  if not server then return nil, "incorrectuse" end
+  if not server or sock:websocket() then return nil, "incorrectuse" end
   if data and #data > 0 then
     local ok, err = sock:unread(data)
     if not ok then return nil, err end

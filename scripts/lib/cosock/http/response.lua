@@ -48,6 +48,9 @@ function Response:setheader(name, value, append)
     if what then error("setheader: " .. why, 2) end
   end
   local known = NAMES[name:lower()] or spelled(self, name)
+  if known == "Content-Length" and value ~= nil and not tostring(value):find "^%d+$" then
+    error("setheader: Content-Length: a number of bytes expected", 2)
+  end
   local before = self.fields_out[known]
   if append and before ~= nil and value ~= nil then
     if type(before) ~= "table" then before = {before} end
@@ -96,7 +99,7 @@ local function head_text(self, length)
   local own = math.tointeger(fields["Content-Length"])
   self.length = own and own >= 0 and own or length
   if fields.Connection and tostring(fields.Connection):lower():find("close", 1, true) then self.keep = false end
-  fields["Transfer-Encoding"] = nil
+  fields["Transfer-Encoding"], fields["Content-Length"] = nil, own and self.length
   if bodiless(self) then
     self.sent = "none"
     if self.status ~= 304 then fields["Content-Length"] = nil end

@@ -4,7 +4,8 @@ local server = {}
 
 local HEAD = 10000    -- ms for a head
 local IDLE = 60000    -- ms between two requests
-local WRITE = 60000   -- ms in which a peer must take what is written
+local WRITE = 60000   -- ms in which a peer must take a piece of what is written
+local PIECE = 65536   -- bytes
 local LOOK = 10000    -- ms between two looks for such peers
 local LIMITS = {line = 8192, head = 65536, fields = 100}
 
@@ -33,10 +34,20 @@ Conn.__index = Conn
 
 -- true, or nil and an error: the connection is of no more use then.
 function Conn:write(data)
-  self.write_until = ba.clock() + WRITE
-  local ok, err = self.sock:write(data)
+  local ok, err
+  for from = 1, #data, PIECE do
+    self.write_until = ba.clock() + WRITE
+    ok, err = self.sock:write(data, from, from + PIECE - 1)
+    if not ok then break end
+  end
   self.write_until = nil
   return ok, err
+end
+
+-- However it ends.
+function Conn:__close()
+  self.server.conns[self] = nil
+  if not self.taken then self.sock:close() end
 end
 
 -- What answers a request that cannot be read.
@@ -62,12 +73,10 @@ local function one(self, conn, ms)
 end
 
 local function serve(self, sock)
-  local conn = setmetatable({sock = sock, reader = ba.http.reader(sock, "request", LIMITS), server = self}, Conn)
+  local conn <close> = setmetatable({sock = sock, reader = ba.http.reader(sock, "request", LIMITS), server = self}, Conn)
   self.conns[conn] = true
   local ms = self.head_ms
   while one(self, conn, ms) and not self.closing do ms = self.idle_ms end
-  self.conns[conn] = nil
-  if not conn.taken then sock:close() end
 end
 
 -- Serves a connected socket that is in blocking mode.

@@ -14,27 +14,55 @@ local meta = {__index = Methods, __name = "session"}
 local Store = {}
 Store.__index = Store
 
+-- A ring of states, least recently seen first.
+local function new_ring()
+  local ring = {}
+  ring.next, ring.before_it = ring, ring
+  return ring
+end
+
+local function take_off(st)
+  st.before_it.next, st.next.before_it = st.next, st.before_it
+end
+
+local function put_on(ring, st)
+  st.before_it, st.next = ring.before_it, ring
+  ring.before_it.next, ring.before_it = st, st
+end
+
+local function over(st, now) return st.locks == 0 and now - st.seen > st.inactive end
+
 function session.store()
-  local self = setmetatable({all = {}, count = 0}, Store)
+  local self = setmetatable({all = {}, count = 0, new = new_ring(), known = new_ring()}, Store)
   self.timer = ba.timer(function()
     local now = os.time()
-    for s in pairs(self.all) do
-      s = self.all[s]
-      if state[s].locks == 0 and now - state[s].seen > state[s].inactive then s:terminate() end
+    for _, s in pairs(self.all) do
+      if over(state[s], now) then Methods.terminate(s) end
     end
     return self.count > 0
   end)
   return self
 end
 
--- nil when there are too many.
+-- Room for one more: who asks for sessions and does not come back loses them first, then who was not seen for the longest time.
+local function make_room(self)
+  for _, ring in ipairs {self.new, self.known} do
+    local st = ring.next
+    while st ~= ring and st.locks > 0 do st = st.next end
+    if st ~= ring then return Methods.terminate(self.all[st.id]) end
+  end
+end
+
+-- nil when all are locked.
 function Store:create(peer)
+  if self.count >= MOST then make_room(self) end
   if self.count >= MOST then return nil end
   local s = setmetatable({}, meta)
   local now = os.time()
   state[s] = {id = ba.b64urlencode(ba.rndbs(18)), store = self, created = now, seen = now, before = now, inactive = INACTIVE, peer = peer,
               locks = 0, uses = 1}
   self.all[state[s].id] = s
+  put_on(self.new, state[s])
   self.count = self.count + 1
   if self.count == 1 then self.timer:set(SWEEP, true) end
   return s
@@ -44,11 +72,13 @@ function Store:find(id)
   local s = id and self.all[id]
   if not s then return nil end
   local now, st = os.time(), state[s]
-  if st.locks == 0 and now - st.seen > st.inactive then
-    s:terminate()
+  if over(st, now) then
+    Methods.terminate(s)
     return nil
   end
   st.before, st.seen, st.uses = st.seen, now, st.uses + 1
+  take_off(st)
+  put_on(self.known, st)
   return s
 end
 
@@ -77,6 +107,7 @@ function Methods:terminate()
   local st = state[self]
   if st.store.all[st.id] then
     st.store.all[st.id] = nil
+    take_off(st)
     st.store.count = st.store.count - 1
   end
 end
@@ -86,8 +117,11 @@ end
 -- The value of that name among what a client sent.
 function session.cookie_value(header, name)
   for pair in (header or ""):gmatch "[^;]+" do
-    local key, value = pair:match "^%s*([^=%s]+)%s*=%s*(.-)%s*$"
-    if key == name then return (value:gsub('^"(.*)"$', "%1")) end
+    local key, at = pair:match "^%s*([^=%s]+)%s*=%s*()"
+    if key == name then
+      local value = pair:match("^.*%S", at) or ""
+      return value:match '^"(.*)"$' or value
+    end
   end
   return nil
 end
@@ -159,7 +193,7 @@ local function new_session(self)
   if self.sent then return nil, "iscommitted" end
   local s = self.store:create(self:peername())
   if not s then return nil, "toomuchdata" end
-  local cookie = session.cookie(self, COOKIE, s:id())
+  local cookie = session.cookie(self, COOKIE, Methods.id(s))
   cookie:path "/"
   cookie:httponly(true)
   cookie:samesite "Lax"
@@ -186,8 +220,8 @@ function Exchange:login(username)
   local s, err = new_session(self)
   if not s then return nil, err end
   if old then
-    for name, value in next, old:attributes() do s[name] = value end
-    old:terminate()
+    for name, value in next, Methods.attributes(old) do s[name] = value end
+    Methods.terminate(old)
   end
   state[s].user = username
   self.username = username
@@ -196,7 +230,7 @@ end
 
 function Exchange:logout()
   local s = self:session()
-  if s then s:terminate() end
+  if s then Methods.terminate(s) end
   self.own_session, self.username = nil, nil
 end
 

@@ -99,7 +99,7 @@ local function range(header, entry)
   local text = header.range
   local since = header["if-range"]
   if not text or (since and since ~= entry.etag and since ~= entry.modified) then return nil end
-  local from, to = text:match "^%s*[bB][yY][tT][eE][sS]%s*=%s*(%d*)%s*%-%s*(%d*)%s*$"
+  local from, to = text:match "^[bB][yY][tT][eE][sS]=(%d*)%-(%d*)$"
   if not from or (from == "" and to == "") then return nil end -- several, or not understood: may be ignored
   from, to = math.tointeger(from), math.tointeger(to)
   if not from then
