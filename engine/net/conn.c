@@ -476,6 +476,19 @@ static int conn_write(struct cs_stream *s, struct cs_chain *data)
     return 0;
 }
 
+int cs_conn_write_long(struct cs_conn *c, const void *data, size_t len)
+{
+    ssize_t taken = writable(c);
+    taken = taken == 0 && !c->send.armed ? push(c, data, len) : taken;
+    int err = taken < 0 ? (int)taken : 0;
+    if (err == 0 && (size_t)taken < len) {
+        err = cs_chain_append(&c->out, (const char *)data + taken, len - (size_t)taken);
+        c->found = taken > 0 ? (int16_t)err : c->found; /* a message that was cut */
+    }
+    out_grew(c);
+    return err;
+}
+
 /* Who offers wants to hear soon that the peer does not keep up, not after megabytes. */
 static void keep_little_unsent(struct cs_conn *c)
 {

@@ -59,6 +59,11 @@ struct cs_stream *cs_conn_stream(struct cs_conn *c);
 /* The conn of a bottom stream (cs_stream_bottom). */
 struct cs_conn *cs_conn_of(struct cs_stream *bottom);
 
+/* cs_stream_write of a copy, for a long one: what TCP takes at once is sent from where it stands,
+ * the rest is copied. 0 or an error as that of write; a lack of memory for the rest breaks the
+ * connection. */
+CS_MUST_CHECK int cs_conn_write_long(struct cs_conn *c, const void *data, size_t len);
+
 /* Takes the socket's input or output past the stream, e.g. by splice: a real descriptor of it,
  * non-blocking, or -errno. May be taken once for each direction; give each back with
  * cs_conn_direct_end. Only while OPEN. */

@@ -11,6 +11,7 @@
 #include "script/sock_tls.h"
 
 #define SHORT_RETRY_MS 100 /* while memory is short, accept looks again this often */
+#define LONG 16384         /* bytes; copying so many costs more than another call */
 #define STREAK_MAX                                                                                 \
     64 /* calls a task may have answered in one slice before others get their turn                 \
         */
@@ -51,7 +52,11 @@ void cs_push_front(lua_State *L, const struct cs_chain *chain, size_t n)
 /* Pushes up to CS_READ_MAX unread bytes. Consuming after pushing: a memory error loses nothing. */
 static void CS_RAISES push_input(lua_State *L, struct cs_stream *stream)
 {
+    const struct cs_slice *head = cs_chain_first(&stream->in);
     size_t n = CS_MIN(cs_chain_len(&stream->in), (size_t)CS_READ_MAX);
+    if (head && head->len >= LONG) { /* what lies in several pieces is copied twice */
+        n = CS_MIN(n, head->len);
+    }
     cs_push_front(L, &stream->in, n);
     int err = cs_stream_consume(stream, n, NULL);
     (void)err; /* dropping cannot fail */
@@ -245,6 +250,9 @@ int cs_push_write_error(lua_State *L, int err)
 static int give(struct cs_sock *s, const char *bytes, size_t n, bool text)
 {
     struct cs_chain data = {0};
+    if (n >= LONG && cs_stream_bottom(s->stream) == s->stream) {
+        return cs_conn_write_long(cs_conn_of(s->stream), bytes, n);
+    }
     if (cs_ws_stream_is(s->stream)) {
         cs_ws_stream_set_text(s->stream, text);
     }
