@@ -30,6 +30,8 @@ def arguments(parser):
     """The options that all of them have."""
     parser.add_argument("--port", type=int, default=9000, metavar="P",
                         help="ports used: from here on (default 9000; about 150)")
+    parser.add_argument("--results", default=os.path.join(HERE, "results"), metavar="DIR", help="where results go")
+    parser.add_argument("--keep-sysctls", action="store_true", help="leave the kernel's settings as they are")
     parser.add_argument("--rt", action="store_true",
                         help=f"run under SCHED_FIFO {RT_PRIORITY}, before what else runs here (as root)")
 
@@ -116,9 +118,10 @@ def session(o, ports, many=False):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(RT_PRIORITY))
         sysctls = Sysctls()
         try:
-            sysctls.prepare(o.port, o.port + ports - 1, o.rt)
-            if many:
-                sysctls.many_ports()
+            if not o.keep_sysctls:
+                sysctls.prepare(o.port, o.port + ports - 1, o.rt)
+                if many:
+                    sysctls.many_ports()
             if os.getloadavg()[0] > 0.5:
                 say(f"the machine is busy (load {os.getloadavg()[0]:.1f}): trust ratios, not figures")
             yield sysctls
@@ -321,13 +324,11 @@ def environment(sysctls):
     }
 
 
-def save(name, **content):
-    """Writes results/NAME-DATE.SUFFIX for each SUFFIX=content (json: any value, others: text)."""
-    folder = os.path.join(HERE, "results")
-    os.makedirs(folder, exist_ok=True)
-    base = os.path.join(folder, f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+def save(o, name, **content):
+    """Writes NAME-DATE.SUFFIX for each SUFFIX=content (json: any value, others: text)."""
+    os.makedirs(o.results, exist_ok=True)
+    base = os.path.join(o.results, f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     for suffix, value in content.items():
         with open(f"{base}.{suffix}", "w", encoding="utf-8") as f:
             f.write((json.dumps(value, indent=1) if suffix == "json" else value) + "\n")
     say(f"saved {os.path.relpath(base)}.{{{','.join(content)}}}")
-    return base

@@ -1,0 +1,40 @@
+"""The programs of the bench with tiny numbers: they run, verify every byte and write their results.
+
+What they measure is not looked at, and the kernel's settings stay as they are.
+"""
+
+import glob
+import json
+import os
+import subprocess
+import sys
+
+import harness
+
+BENCH = os.path.join(harness.ROOT, "bench")
+
+
+class BenchTest(harness.Case):
+    def run_bench(self, name, port, *options):
+        build = os.path.dirname(harness.COSOCKD)
+        run = subprocess.run([sys.executable, os.path.join(BENCH, name), "--keep-sysctls", "--results", self.directory,
+                              "--port", str(port), *options], capture_output=True, text=True, check=False,
+                             timeout=120 * harness.SLOW, env=os.environ | {"COSOCK_BUILD": build})
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        with open(glob.glob(f"{self.directory}/{os.path.basename(name)}-*.json")[0], encoding="utf-8") as f:
+            return json.load(f)
+
+    def test_compare(self):
+        found = self.run_bench("compare", 17000, "--only", "cosockd", "--runs", "1", "--seconds", "0.2", "--gib", "0.02",
+                               "--tunnels", "50", "--closing", "1", "--work", "rr", "--work", "bulk", "--work", "rate")
+        self.assertEqual({s["peer"] for s in found["samples"]}, {"cosockd relay", "cosockd loop"})
+        self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
+
+    def test_c262k(self):
+        found = self.run_bench("c262k", 17100, "--kind", "loop", "-c", "300", "--idle", "0.2", "--busy", "0.5")
+        result = found["results"][0]
+        self.assertEqual((result["verified"], result["reverified"], result["lost"]), (300, 300, 0))
+
+
+if __name__ == "__main__":
+    harness.main()
