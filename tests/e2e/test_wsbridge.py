@@ -239,6 +239,24 @@ class BridgeTest(BothBridges, BridgeCase):
         peer.end()
         harness.until(lambda: ends == ["reset"], 10, "a reset at the target")
 
+    def test_a_client_that_closes_while_the_target_sends(self):
+        over = []
+
+        def origin(c):
+            try:
+                while True:
+                    c.sendall(harness.noise(1 << 14))
+            except OSError:
+                over.append(True)
+
+        port = self.to(self.server(origin))
+        for _ in range(5):
+            peer = self.open(port)
+            peer.bytes(100000)
+            peer.close(1000)
+            self.assertEqual(peer.closed(), 1000)
+        harness.until(lambda: len(over) == 5, 10, "the target's ends")
+
     def test_pings_keep_it_alive(self):
         peer = self.open(self.to(self.server(harness.echo), 'ping = "100ms"'))
         for _ in range(3):
