@@ -11,6 +11,7 @@
 #define LOOKS 4 /* for movement, within the time a relay may be still */
 /* KiB of full reads, hardly interrupted by others, after which a direction is bulk. */
 #define BULK_KIB 1024
+#define LAYER_TALK 1024 /* bytes of output that can be a layer's own: pings, tickets */
 
 /* What not every relay needs: made when it is needed. */
 struct more {
@@ -189,14 +190,16 @@ static CS_MUST_CHECK int look_later(struct cs_relay *r)
     return err;
 }
 
-/* Changes with every byte that is read, and with every byte that a kernel takes: a slow reader is
- * not a silent one. */
+/* Changes with every byte that is read, and while there is output with every byte that a kernel
+ * takes: a slow reader is not a silent one. */
 static uint32_t movement(const struct cs_relay *r)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < 2; i++) {
         n += r->bytes[i];
-        n += cs_conn_bytes_out(cs_conn_of(cs_stream_bottom(r->stream[i])));
+        if (cs_stream_queued(r->stream[i]) > LAYER_TALK) {
+            n += cs_conn_bytes_out(cs_conn_of(cs_stream_bottom(r->stream[i])));
+        }
     }
     return (uint32_t)n;
 }

@@ -9,6 +9,7 @@
 #include "codec/ws_frame.h"
 #include "net/conn.h"
 
+#define COPY_MAX 4096u            /* bytes */
 #define MARKS_MAX 1024u           /* frames read ahead */
 #define DISCARD_MAX (256u * 1024) /* bytes read after a close to throw away */
 
@@ -335,12 +336,20 @@ static int unpack(struct ws *w)
     return over && err == 0 ? message_over(w, p->text) : err;
 }
 
+/* Few bytes do not keep the whole slice they came in: what is counted are bytes. */
+static int take_payload(struct ws *w, const struct cs_ws_part *part, struct cs_chain *into)
+{
+    bool copied = part->len < COPY_MAX;
+    int err = copied ? cs_chain_append(into, part->data, part->len) : 0;
+    return err < 0 ? err : cs_stream_consume(w->lower, part->len, copied ? NULL : into);
+}
+
 static int take_packed(struct ws *w, const struct cs_ws_part *part)
 {
     struct packed *p = w->packed;
     p->text = part->op == CS_WS_TEXT;
     p->last = part->last;
-    return cs_stream_consume(w->lower, part->len, &p->in);
+    return take_payload(w, part, &p->in);
 }
 
 /* ---- frames in ---- */
@@ -359,7 +368,7 @@ static int take_data(struct ws *w, const struct cs_ws_part *part)
         return take_packed(w, part);
     }
     if (err == 0) {
-        err = cs_stream_consume(w->lower, part->len, &w->s.in);
+        err = take_payload(w, part, &w->s.in);
     }
     w->message += part->len;
     w->counted = cs_chain_len(&w->s.in);

@@ -3,10 +3,12 @@ made by hand, and our client with a server made by hand."""
 
 import os
 import queue
+import socket
 import ssl
 import struct
 import subprocess
 import threading
+import time
 import zlib
 
 import harness
@@ -375,6 +377,52 @@ class TlsServerTest(Conformance, harness.Case):
         s = self.context.wrap_socket(self.connect(self.port), server_hostname="front.example")
         self.addCleanup(s.close)
         return ws.connect(s)[0]
+
+
+class MemoryTest(harness.Case):
+    def test_few_bytes_in_many_records(self):
+        """A byte of a message in each TLS record, behind empty fragments: what is kept are the bytes, not the records."""
+        self.need("openssl")
+        certs = pki.Pki(os.path.join(self.directory, "pki"))
+        port = harness.free_port()
+        daemon = self.cosockd(ECHO, ["server", port, *certs.issue("front.example")], listens=[port])
+        sock = self.connect(port)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = ssl.create_default_context(cafile=certs.ca).wrap_bio(coming, going, server_hostname="front.example")
+
+        def run(call, *arguments):
+            while True:
+                try:
+                    result = call(*arguments)
+                    sock.sendall(going.read())
+                    return result
+                except ssl.SSLWantReadError:
+                    sock.sendall(going.read())
+                    coming.write(sock.recv(65536))
+
+        run(session.do_handshake)
+        run(session.write, b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                           b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n")
+        self.assertIn(b" 101 ", run(session.read, 4096))
+        before = daemon.rss_settled()
+        mask = b"\0\0\0\0"
+        run(session.write, ws.frame(b"", TEXT, fin=False, mask=mask))
+        record = ws.frame(b"", CONTINUATION, fin=False, mask=mask) * 698 + ws.frame(b"x", CONTINUATION, fin=False, mask=mask)
+        rest = b""
+        for _ in range(2000):
+            session.write(record)
+            data = rest + going.read()
+            cut = len(data) - len(record) // 2 # in the middle of a record
+            sock.sendall(data[:cut])
+            rest = data[cut:]
+            time.sleep(0.0005) # so that each half comes by itself
+        sock.sendall(rest)
+        run(session.write, ws.frame(b"", PING, mask=mask))
+        self.assertEqual(run(session.read, 4096), ws.frame(b"", PONG))
+        if not harness.SANITIZER:
+            self.assertLess(daemon.rss() - before, 6 << 20, "2,000 bytes take as much")
+        sock.close()
 
 
 class ClientTest(Conformance, harness.Case):

@@ -266,6 +266,17 @@ class BridgeTest(BothBridges, BridgeCase):
         peer.send(b"still there")
         self.assertEqual(peer.message()[1], b"still there")
 
+    def test_pings_are_not_traffic(self):
+        peer = self.open(self.to(self.server(harness.echo), 'ping = "100ms", idle_timeout = "1s"'))
+        pings = 0
+        while True:
+            f = peer.frame()
+            peer.send(f.payload, ws.CLOSE if f.op == ws.CLOSE else ws.PONG)
+            if f.op == ws.CLOSE:
+                break
+            pings += 1
+        self.assertGreater(pings, 3)
+
     def test_a_silent_client_is_given_up(self):
         ends = []
 

@@ -123,6 +123,7 @@ check.job("a client's side", function()
   local agreed, _, _, is = connect(GOOD .. "\r\n")
   eq(ok(agreed).subprotocol, nil)
   eq(is, true)
+  ok(connect("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" .. GOOD .. "\r\n"))
   eq(ok(connect(GOOD .. "Sec-WebSocket-Protocol: b\r\n\r\n", {subprotocols = {"a", "b"}})).subprotocol, "b")
 end)
 

@@ -5,6 +5,7 @@
 --   if head and websocket.accept(sock, head, {subprotocols = {"chat"}}) then ... sock:read() ... end
 local websocket = {}
 
+local INTERIM_MAX = 10 -- responses of 1xx before the answer
 local GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 local function accept_key(key) return ba.crypto.hash "sha1"(key .. GUID)(true, "b64") end
@@ -223,7 +224,11 @@ function websocket.connect(sock, host, target, options)
   local ok, head, agreed, status
   ok, err = sock:write(text)
   if not ok then return nil, err end
-  head, err, status, why = ba.http.reader(sock, "response"):head(options.timeout, "GET")
+  local reader = ba.http.reader(sock, "response")
+  for _ = 1, INTERIM_MAX do
+    head, err, status, why = reader:head(options.timeout, "GET")
+    if not head or head.status == 101 or head.status >= 200 then break end
+  end
   if not head then return nil, err, why or status end
   agreed, err, why = websocket.check(head, offer)
   if not agreed then return nil, err, why end
