@@ -150,7 +150,6 @@ class LoopTest(BothBridges, BridgeCase):
         return port
 
 
-@harness.both_descriptor_kinds
 class BridgeTest(BothBridges, BridgeCase):
     def start(self, origin):
         return self.to(origin)

@@ -21,12 +21,10 @@ service "here" {{ script = "wstunnel.lua", listen = "127.0.0.1:{front}", url = "
         return daemon, front
 
 
-@harness.both_descriptor_kinds
 class WsTunnelFlowTest(TunnelCase, Flow):
     """Slow readers and resets, as in the other tunnels."""
 
 
-@harness.both_descriptor_kinds
 class WsTunnelTest(TunnelCase):
     def test_bytes_both_ways(self):
         _, port = self.tunnel(self.server(harness.echo).port)
