@@ -101,14 +101,15 @@ local function range(header, entry)
   if not text or (since and since ~= entry.etag and since ~= entry.modified) then return nil end
   local from, to = text:match "^[bB][yY][tT][eE][sS]=(%d*)%-(%d*)$"
   if not from or (from == "" and to == "") then return nil end -- several, or not understood: may be ignored
-  from, to = math.tointeger(from), math.tointeger(to)
-  if not from then
-    if not to then return nil end
-    if to == 0 then return false end
-    return math.max(entry.size - to, 0), entry.size - 1
+  local last = entry.size - 1
+  if from == "" then -- the last so many; a number too large for Lua is more than there are
+    to = math.tointeger(to) or entry.size
+    if to == 0 or entry.size == 0 then return false end
+    return math.max(entry.size - to, 0), last
   end
-  if from >= entry.size then return false end
-  to = math.min(to or entry.size - 1, entry.size - 1)
+  from = math.tointeger(from)
+  if not from or from > last then return false end
+  to = math.min(math.tointeger(to) or last, last)
   if to < from then return nil end
   return from, to
 end
