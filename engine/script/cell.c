@@ -271,6 +271,16 @@ static void collect_begin(struct cs_cell *c)
     }
 }
 
+static void repack(struct cs_cell *c)
+{
+    if (c->current) {
+        cs_task_repack(c->current->vm);
+    }
+    cs_list_each(l, next, &c->draining) {
+        cs_task_repack(cs_container_of(l, struct generation, node)->vm);
+    }
+}
+
 /* Steps a second for a cell that is never quiet: as the VM wants that has most to look for. */
 static unsigned collect_rate(const struct cs_cell *c)
 {
@@ -297,6 +307,7 @@ static void collect_when_quiet(struct cs_timer *t)
     }
     if (!c->quiet) {
         c->quiet = true;
+        repack(c);
         collect_begin(c);
     }
     if (!collect_step(c)) {

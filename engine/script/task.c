@@ -21,6 +21,7 @@
 #include "script/bind_errh.h"
 
 #define DEPTH_MAX 32
+#define REF_EXTRA 8 /* entries of a table of references that luaL_ref has for itself, at most */
 
 struct timeout {
     struct cs_timer timer;
@@ -102,6 +103,49 @@ static void forget(struct cs_task *t)
     lua_pop(L, 1);
 }
 
+/* Lua: makes both tables anew, just large enough for the tasks there are. From the second line on
+ * nothing is allocated, so nothing can fail. Runs protected. */
+static int repack(lua_State *L)
+{
+    struct cs_vm *vm = cs_vm_of(L);
+    lua_createtable(L, (int)vm->task_count + REF_EXTRA, 0);
+    lua_createtable(L, 0, (int)vm->collectable_count);
+    lua_pushboolean(L, true);
+    luaL_unref(L, 1, luaL_ref(L, 1)); /* the list of free references is there now */
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->live_table);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_table);
+    lua_getmetatable(L, 4);
+    lua_setmetatable(L, 2);
+    cs_list_each(l, next, &vm->tasks) {
+        struct cs_task *t = cs_container_of(l, struct cs_task, all);
+        int before = t->live_ref;
+        lua_rawgeti(L, 3, before);
+        t->live_ref = luaL_ref(L, 1);
+        if (t->collectable && lua_rawgeti(L, 4, before) != LUA_TNIL) {
+            lua_rawseti(L, 2, t->live_ref);
+        }
+        lua_settop(L, 4);
+    }
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, vm->live_table);
+    lua_pushvalue(L, 2);
+    lua_rawseti(L, LUA_REGISTRYINDEX, vm->weak_table);
+    return 0;
+}
+
+void cs_task_repack(struct cs_vm *vm)
+{
+    if (!vm->tasks_made) {
+        return;
+    }
+    lua_pushcfunction(vm->L, repack);
+    if (lua_pcall(vm->L, 0, 0, 0) == LUA_OK) {
+        vm->tasks_made = false;
+    } else {
+        lua_pop(vm->L, 1); /* no memory: the old tables will do */
+    }
+}
+
 void cs_task_push_sock(lua_State *L, const struct cs_task *t)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->live_table);
@@ -166,6 +210,7 @@ struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind, struct cs_s
     cs_list_init(&t->node);
     cs_list_append(&vm->tasks, &t->all);
     vm->task_count++;
+    vm->tasks_made = true;
     return t;
 }
 

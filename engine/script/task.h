@@ -146,6 +146,10 @@ void cs_task_disown(struct cs_task *t);
  * collected: frees the task; no code of it runs any more. */
 void cs_task_discard(struct cs_task *t);
 
+/* Lua's tables do not shrink: makes those that keep the tasks alive anew, as large as is needed.
+ * For quiet moments, before a collection. */
+void cs_task_repack(struct cs_vm *vm);
+
 /* ---- running ---- */
 
 /* Pushes the socket of a running or live task. */

@@ -77,6 +77,7 @@ struct cs_vm {
     uint64_t errors, overruns,
         collected;              /* script errors, CPU overruns, sockets closed by collection */
     int live_table, weak_table; /* registry references: see task.c */
+    bool tasks_made;            /* since cs_task_repack */
     const char *name;           /* of the part that is being loaded */
     const char *data_dir;
 };

@@ -194,6 +194,33 @@ check.job("an idle process collects by itself", function()
   listener:close()
 end)
 
+check.job("the coroutines that are left go on after that", function()
+  local servers, clients, done, sum = {}, {}, 0, 0
+  local listener, port = check.listen(function(s)
+    servers[#servers + 1] = s
+    local n = s:disable()
+    sum = sum + n
+    done = done + 1
+  end)
+  local function open(n)
+    for _ = 1, n do clients[#clients + 1] = ok(ba.socket.connect("127.0.0.1", port)) end
+    wait(function() return #servers == #clients end)
+  end
+  open(200)
+  for i = 21, 200 do servers[i]:enable(0) end
+  wait(function() return done == 180 end)
+  ba.sleep(2500)
+  open(20)
+  for i = 1, 20 do
+    servers[i]:enable(1)
+    servers[200 + i]:enable(100)
+  end
+  wait(function() return done == 220 end)
+  eq(sum, 2020)
+  for _, s in ipairs(clients) do s:close() end
+  listener:close()
+end)
+
 check.job("so does one that is never quiet", function()
   local closed
   local ballast = {} -- a collection of its own accord would take long to come
