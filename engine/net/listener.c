@@ -565,8 +565,8 @@ static struct cs_conn *listener_pop(struct cs_listener *l, bool force)
                 return NULL;
             }
         }
-        if (c) {
-            cs_stream_detach(cs_conn_stream(c));
+        if (a->conn) { /* also one that may not come in: its end is nobody's then */
+            cs_stream_detach(cs_conn_stream(a->conn));
         }
         l->extras -= a->extra;
         cs_list_remove(node);

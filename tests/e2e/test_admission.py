@@ -1,5 +1,6 @@
 """How many connections are let in: maxconn of a service and in all, limit_conn of a client address."""
 
+import signal
 import socket
 import time
 
@@ -204,6 +205,20 @@ class LimitConnTest(harness.Case):
         held[0].close()
         harness.until(lambda: self.admission("web")["connections"] == 2, 10, "the end of one")
         self.assert_served(self.client(port, "127.0.0.1"))
+
+    def test_refused_after_it_was_accepted(self):
+        """While full, one more came in by the other address; when there is room its client has too many."""
+        ports = [harness.free_port() for _ in range(2)]
+        daemon = self.service(ECHO.format("web", f'{{ "127.0.0.1:{ports[0]}", "127.0.0.1:{ports[1]}" }}', "maxconn = 2, limit_conn = 1"), ports)
+        self.assert_served(self.client(ports[0], "127.0.0.1"))
+        daemon.signal(signal.SIGSTOP)
+        second, extra = self.client(ports[0], "127.0.0.2"), self.client(ports[1], "127.0.0.1")
+        daemon.signal(signal.SIGCONT)
+        self.assert_served(second)
+        second.close()
+        self.assertTrue(harness.ended(extra))
+        self.assert_served(self.client(ports[1], "127.0.0.3"))
+        self.assertEqual(self.admission("web")["refused"], 1)
 
     def test_in_all(self):
         ports = [harness.free_port() for _ in range(2)]
