@@ -39,6 +39,7 @@ static const char usage_text[] =
     "  --seconds S            hold: how long; rr, rate: how long (default 3)\n"
     "  --warmup S             rr, rate: seconds before that which do not count (default 0)\n"
     "  --count N              rr, rate: end after N instead\n"
+    "  --pipeline N           rr: requests under way at once in each connection (default 1)\n"
     "  --rate N               rr: N requests a second by the clock; late ones count from when they "
     "were due\n"
     "  --mib N, --gib N       bulk: amount over all streams, each way\n"
@@ -62,6 +63,7 @@ static struct load_options options = {
     .seconds = 3,
     .limit = 60,
     .window = 256,
+    .pipeline = 1,
     .way = LOAD_UP,
     .bytes = (uint64_t)64 << 20,
     .alarm_s = 900,
@@ -117,6 +119,7 @@ enum {
     OPT_SECONDS,
     OPT_WARMUP,
     OPT_COUNT,
+    OPT_PIPELINE,
     OPT_RATE,
     OPT_MIB,
     OPT_GIB,
@@ -130,16 +133,13 @@ enum {
 };
 
 static const struct option long_options[] = {
-    {"to", 1, 0, OPT_TO},         {"from", 1, 0, OPT_FROM},
-    {"connections", 1, 0, 'c'},   {"procs", 1, 0, OPT_PROCS},
-    {"size", 1, 0, OPT_SIZE},     {"seconds", 1, 0, OPT_SECONDS},
-    {"warmup", 1, 0, OPT_WARMUP}, {"count", 1, 0, OPT_COUNT},
-    {"rate", 1, 0, OPT_RATE},     {"mib", 1, 0, OPT_MIB},
-    {"gib", 1, 0, OPT_GIB},       {"way", 1, 0, OPT_WAY},
-    {"window", 1, 0, OPT_WINDOW}, {"preface", 1, 0, OPT_PREFACE},
-    {"wait", 0, 0, OPT_WAIT},     {"cpu-pid", 1, 0, OPT_PID},
-    {"limit", 1, 0, OPT_LIMIT},   {"alarm", 1, 0, OPT_ALARM},
-    {"help", 0, 0, 'h'},          {NULL, 0, 0, 0},
+    {"to", 1, 0, OPT_TO},         {"from", 1, 0, OPT_FROM},     {"connections", 1, 0, 'c'},
+    {"procs", 1, 0, OPT_PROCS},   {"size", 1, 0, OPT_SIZE},     {"seconds", 1, 0, OPT_SECONDS},
+    {"warmup", 1, 0, OPT_WARMUP}, {"count", 1, 0, OPT_COUNT},   {"pipeline", 1, 0, OPT_PIPELINE},
+    {"rate", 1, 0, OPT_RATE},     {"mib", 1, 0, OPT_MIB},       {"gib", 1, 0, OPT_GIB},
+    {"way", 1, 0, OPT_WAY},       {"window", 1, 0, OPT_WINDOW}, {"preface", 1, 0, OPT_PREFACE},
+    {"wait", 0, 0, OPT_WAIT},     {"cpu-pid", 1, 0, OPT_PID},   {"limit", 1, 0, OPT_LIMIT},
+    {"alarm", 1, 0, OPT_ALARM},   {"help", 0, 0, 'h'},          {NULL, 0, 0, 0},
 };
 
 static void set_option(struct load_options *o, int option, const char *value)
@@ -168,6 +168,9 @@ static void set_option(struct load_options *o, int option, const char *value)
         break;
     case OPT_COUNT:
         o->count = (uint64_t)number(value, 1, 1e15);
+        break;
+    case OPT_PIPELINE:
+        o->pipeline = (unsigned)number(value, 1, LOAD_PIPELINE_MAX);
         break;
     case OPT_RATE:
         o->rate = number(value, 1, 1e8);

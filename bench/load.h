@@ -22,6 +22,7 @@ enum {
     LOAD_ADDRS_MAX = 4096,
     LOAD_PIDS_MAX = 16,
     LOAD_SLICE_MAX = 256 * 1024,
+    LOAD_PIPELINE_MAX = 64,
     LOAD_HIST_BUCKETS = 64 * 40,
     LOAD_EVENTS_PER_WAIT = 256,
 };
@@ -50,14 +51,15 @@ struct load_options {
     struct load_addrs from; /* source addresses, in turn; empty: the kernel chooses */
     unsigned connections;
     unsigned procs;
-    unsigned window; /* connections being opened at once, per process */
-    size_t size;     /* bytes of one message */
-    double seconds;  /* how long rr and rate run, how long hold holds */
-    double warmup;   /* seconds of rr and rate before anything is counted */
-    double limit;    /* seconds that any other phase may take */
-    double rate;     /* rr: requests a second over all connections; 0: as fast as answers come */
-    uint64_t count;  /* rr and rate: end after so many; 0: by time */
-    uint64_t bytes;  /* bulk: bytes over all streams, each way */
+    unsigned window;   /* connections being opened at once, per process */
+    size_t size;       /* bytes of one message */
+    double seconds;    /* how long rr and rate run, how long hold holds */
+    double warmup;     /* seconds of rr and rate before anything is counted */
+    double limit;      /* seconds that any other phase may take */
+    unsigned pipeline; /* rr, as fast as answers come: requests under way in a connection */
+    double rate;       /* rr: requests a second over all connections; 0: as fast as answers come */
+    uint64_t count;    /* rr and rate: end after so many; 0: by time */
+    uint64_t bytes;    /* bulk: bytes over all streams, each way */
     enum load_way way;
     const char *preface; /* what a connection begins with, and no answer comes to; NULL: nothing */
     bool wait;           /* hold: a line on standard input ends the holding */

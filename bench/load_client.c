@@ -38,6 +38,8 @@ struct conn {
     uint64_t base;
     uint64_t sent, send_end; /* positions in the stream; bulk: the header comes before 0 */
     uint64_t received, receive_end;
+    uint64_t *begun;            /* pipelined: when each request under way began, a ring */
+    uint64_t answered;          /* pipelined: requests that are over */
     uint64_t begun_ns;          /* the request in flight; open loop: when it should have begun */
     uint64_t requests, backlog; /* open loop: requests begun, requests due and not begun */
     size_t header_sent;
@@ -224,6 +226,49 @@ static void echo_complete(struct client *cl, struct conn *c)
     }
 }
 
+/* ---- several requests under way in a connection ---- */
+
+static void begin_one_more(struct client *cl, struct conn *c)
+{
+    c->begun[c->requests++ % cl->o->pipeline] = load_now_ns();
+    c->send_end += cl->o->size;
+    c->receive_end += cl->o->size;
+}
+
+static void begin_pipelined(struct client *cl, struct conn *c)
+{
+    c->begun = calloc(cl->o->pipeline, sizeof(*c->begun));
+    if (c->begun == NULL) {
+        load_die("out of memory");
+    }
+    while (c->requests < cl->o->pipeline) {
+        begin_one_more(cl, c);
+    }
+    c->state = WAITING;
+    cl->waiting++;
+    push(cl, c);
+}
+
+static void pipelined_answers(struct client *cl, struct conn *c)
+{
+    while (c->received >= (c->answered + 1) * cl->o->size) {
+        uint64_t begun = c->begun[c->answered++ % cl->o->pipeline];
+        cl->child->done++;
+        if (cl->shared->recording) {
+            load_hist_add(&cl->child->hist, load_now_ns() - begun);
+        }
+        if (wanted_more(cl)) {
+            begin_one_more(cl, c);
+        }
+    }
+    if (c->received == c->receive_end) {
+        cl->waiting--;
+        c->state = IDLE;
+    } else {
+        push(cl, c);
+    }
+}
+
 static void pull(struct client *cl, struct conn *c)
 {
     ssize_t n = recv(c->fd, cl->in, sizeof(cl->in), 0);
@@ -244,7 +289,9 @@ static void pull(struct client *cl, struct conn *c)
     }
     c->received += (uint64_t)n;
     cl->child->bytes += (uint64_t)n;
-    if (c->state == WAITING && c->received == c->receive_end) {
+    if (c->begun != NULL) {
+        pipelined_answers(cl, c);
+    } else if (c->state == WAITING && c->received == c->receive_end) {
         echo_complete(cl, c);
     }
 }
@@ -343,6 +390,8 @@ static void finish(struct client *cl, struct conn *c, bool lost, const char *why
     if (c->fd >= 0) {
         close(c->fd);
     }
+    free(c->begun);
+    c->begun = NULL;
     c->fd = -1;
     c->state = ENDED;
     if (cl->o->mode == LOAD_RATE && wanted_more(cl) && cl->child->failed + cl->child->lost < 100) {
@@ -436,7 +485,7 @@ static void begin_phase(struct client *cl, int phase)
             restart(cl, &cl->conns[i]);
         }
     } else if (phase == LOAD_RUN && cl->o->mode == LOAD_RR && cl->o->rate == 0) {
-        for_each(cl, begin_now);
+        for_each(cl, cl->o->pipeline > 1 ? begin_pipelined : begin_now);
     } else if (phase == LOAD_RUN && cl->o->mode == LOAD_BULK) {
         for_each(cl, bulk_begin);
     } else if (phase == LOAD_CLOSE) {
