@@ -44,9 +44,8 @@ void cs_push_front(lua_State *L, const struct cs_chain *chain, size_t n)
         return;
     }
     luaL_Buffer b;
-    char *to = luaL_buffinitsize(L, &b, n);
-    cs_chain_peek(chain, to, n);
-    luaL_pushresultsize(&b, n);
+    char *to = luaL_buffinitsize(L, &b, n); /* may collect, and a finalizer close the socket */
+    luaL_pushresultsize(&b, cs_chain_peek(chain, to, n));
 }
 
 /* Pushes up to CS_READ_MAX unread bytes. Consuming after pushing: a memory error loses nothing. */
