@@ -239,7 +239,7 @@ class SecretsTest(CertificateCase):
                                 'assert(ba.socket.bind((...).port, "127.0.0.1")):event(function(l) l:accept() end)\n')
         path = self.config(self.text())
         with open(path, encoding="utf-8") as f:
-            text = f.read().replace(f'data_dir = "{self.directory}"', 'data_dir = "/nonexistent"')
+            text = f.read().replace(f'data_dir = "{self.directory}"', 'data_dir = "/proc"')
         self.write("cosockd.lua", text)
         d = self.run_cosockd(["-c", path])
         d.wait_listening([self.port])

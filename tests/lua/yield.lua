@@ -32,7 +32,7 @@ end
 
 function calls.write()
   local a, b = pair()
-  local block = check.bulk("x", 1000000)
+  local block = check.bulk("x", 16000000) -- more than TCP takes
   return function() return a:write(block) end, function()
     ba.thread.run(function() while b:read() do end end)
   end, true

@@ -3,12 +3,10 @@ local check = require "check"
 local ws = {op = {continuation = 0, text = 1, binary = 2, close = 8, ping = 9, pong = 10}}
 
 local function xor(data, mask)
-  local key = {mask:byte(1, 4)}
-  local i = -1
-  return (data:gsub(".", function(c)
-    i = i + 1
-    return string.char(c:byte() ~ key[i % 4 + 1])
-  end))
+  local key = string.unpack("<I8", mask .. mask)
+  local padded = data .. ("\0"):rep(-#data % 8)
+  local done = padded:gsub("........", function(eight) return string.pack("<I8", string.unpack("<I8", eight) ~ key) end)
+  return done:sub(1, #data)
 end
 
 -- options: op (a name or a number, default binary), mask (4 bytes; true for any), fin (default true), rsv
