@@ -314,7 +314,7 @@ class ReloadsUnderTrafficTest(harness.Case):
     def configure(self, broken):
         services = "".join(
             f'service "{name}" {{ script = "{script}", listen = {{"127.0.0.1:{port}"}}, '
-            f'upstreams = {{"127.0.0.1:{upstream}"}}, port = {port}, origin = {upstream} }}\n'
+            f'upstreams = {{"127.0.0.1:{upstream}"}} }}\n'
             for name, script, port, upstream in self.services)
         if broken:
             services += 'service "broken" { script = "broken.lua" }\n'
@@ -327,7 +327,8 @@ class ReloadsUnderTrafficTest(harness.Case):
         self.write("broken.lua", "error('broken on purpose')\n")
         self.write("lua.lua", """
 local args = ...
-local l = assert(ba.socket.bind(args.port, {intf = "127.0.0.1"}))
+local port, origin = tonumber(args.listen[1]:match "%d+$"), tonumber(args.upstreams[1]:match "%d+$")
+local l = assert(ba.socket.bind(port, {intf = "127.0.0.1"}))
 local function pump(from, to)
    while true do
       local data = from:read()
@@ -338,7 +339,7 @@ end
 l:event(function(l)
    for peer in l.accept, l do
       ba.socket.event(function(up)
-         if not ba.socket.connect("127.0.0.1", args.origin, {timeout = 20000}) then return peer:close() end
+         if not ba.socket.connect("127.0.0.1", origin, {timeout = 20000}) then return peer:close() end
          peer:event(function(peer) pump(peer, up) end, "s")
          pump(up, peer)
       end)

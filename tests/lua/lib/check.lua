@@ -129,12 +129,26 @@ end
 
 -- Two connected sockets that no coroutine owns: what connect gave, what accept gave.
 function check.pair(options)
-  local accepted
+  local accepted, own
+  local strangers = {} -- of other programs, which think that nobody listens at this port
   local listener = assert(check.in_job(ba.socket.bind, 0, {intf = "127.0.0.1"}))
-  listener:event(function(s) accepted = s:accept() end, "r")
+  listener:event(function(s)
+    repeat
+      local sock = s:accept()
+      strangers[#strangers + 1] = sock
+    until not sock
+  end, "r")
   local _, port = listener:sockname()
   local sock = assert(check.in_job(ba.socket.connect, "127.0.0.1", port, options))
-  check.wait(function() return accepted end, "accept")
+  _, own = sock:sockname()
+  check.wait(function()
+    for i, s in ipairs(strangers) do
+      local _, from = s:peername()
+      if from == own then accepted = table.remove(strangers, i) break end
+    end
+    return accepted
+  end, "accept")
+  for _, s in ipairs(strangers) do s:close() end
   listener:close()
   return sock, accepted
 end
@@ -150,8 +164,11 @@ end
 
 -- A port of this machine at which nobody listens.
 function check.dead_port()
-  local listener = assert(check.in_job(ba.socket.bind, 0, {intf = "127.0.0.1"}))
-  local _, port = listener:sockname()
+  local listener, port
+  repeat -- none of those that other tests get from the system
+    port = math.random(10000, 32000)
+    listener = check.in_job(ba.socket.bind, port, {intf = "127.0.0.1"})
+  until listener
   listener:close()
   check.wait(function() -- a listener takes a moment to go
     local sock = check.in_job(ba.socket.connect, "127.0.0.1", port)
