@@ -17,7 +17,8 @@
 /* A frame in pieces comes with how much of it has been read and how long it is. */
 static int CS_RAISES push_place(lua_State *L, const struct cs_ws_input *in, size_t n)
 {
-    lua_pushinteger(L, (lua_Integer)(in->at + n));
+    size_t read = in->at + n;
+    lua_pushinteger(L, (lua_Integer)read);
     lua_pushinteger(L, (lua_Integer)in->frame);
     return 4;
 }
