@@ -274,9 +274,10 @@ class NotifyTest(ManagedCase):
         self.manager.start(self.config(self.echo(f'"127.0.0.1:{port}"')))
         self.connect(port)
         self.assertEqual(self.reload().returncode, 0)
-        statuses = [m["STATUS"] for m in self.manager.messages if "STATUS" in m]
-        self.assertRegex(statuses[0], r"^running: generation 1, \d+ connections$")
-        self.assertRegex(statuses[-1], r"^running: generation 2, \d+ connections$")
+        self.manager.wait(lambda m: any(re.search(r"^running: generation 2, \d+ connections$", x.get("STATUS", ""))
+                                        for x in m.messages), "the new generation in STATUS=")
+        first = next(m["STATUS"] for m in self.manager.messages if "STATUS" in m)
+        self.assertRegex(first, r"^running: generation 1, \d+ connections$")
         self.assertEqual(self.status()["phase"], "running")
         self.manager.wait(lambda m: any(re.search(r"generation 2, 1 connections", x.get("STATUS", ""))
                                         for x in m.messages), "the connection in STATUS=")
