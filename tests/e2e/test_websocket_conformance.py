@@ -1,5 +1,8 @@
-"""RFC 6455 case by case, in the classes of the usual conformance suite, against an echo of whole messages: our server with a client
-made by hand, and our client with a server made by hand."""
+"""RFC 6455 and 7692 case by case (wscases.py) against an echo of whole messages: our server with a client made by hand, and our client
+with a server made by hand, plain and over TLS. The suite in its full size:
+
+    COSOCKD_WEBSOCKET=whole python3 tests/e2e/test_websocket_conformance.py -k suite
+"""
 
 import os
 import queue
@@ -14,12 +17,13 @@ import zlib
 import harness
 import pki
 import ws
+import wscases
 from ws import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 
 ECHO = """
 local address = require "cosock.address"
 local websocket = require "cosock.websocket"
-local role, port, certificate, key = ...
+local role, port, certificate, key = ... -- a client's certificate: the authority
 local DEFLATE = {none = false, deflate = true, takeover = {takeover = true}}
 local OPTIONS = {messages = true, maxsize = 1 << 25, deflate = DEFLATE[os.getenv "DEFLATE" or "none"]}
 
@@ -39,10 +43,12 @@ if role == "server" then
     end, "s")
   end, {shark = tls})
 else
+  local connect = certificate and require "cosock.tls".client {ca = certificate} or {}
+  connect.timeout = 60000 -- the other end has one at a time
   for _ = 1, 4 do -- a connection waits in each
     ba.thread.run(function()
       while true do
-        local sock = ba.socket.connect("127.0.0.1", tonumber(port))
+        local sock = ba.socket.connect("localhost", tonumber(port), connect)
         if not sock then break end
         if websocket.connect(sock, "test", "/", OPTIONS) then echo(sock) end
         sock:close()
@@ -52,329 +58,290 @@ else
 end
 """
 
-SIZES = (0, 1, 125, 126, 127, 128, 65535, 65536, 200000)
-HELLO = "Hello-µ@ßöäüàá-UTF-8!!".encode()
+# The 517 cases in full, with all their messages: minutes for each class below. Otherwise they are made small; of those with compression
+# each kind of echo has every other one, and over TLS every seventh of all is run.
+WHOLE = os.environ.get("COSOCKD_WEBSOCKET") == "whole"
+TAIL = b"\0\0\xff\xff"  # of a compressed message, not sent (RFC 7692 7.2.1)
 
-VALID_TEXTS = [
-    b"", HELLO, "κόσμε".encode(), b"\x00", b"\xc2\x80", b"\xe0\xa0\x80", b"\xf0\x90\x80\x80", b"\x7f", b"\xdf\xbf", b"\xef\xbf\xbf",
-    b"\xf4\x8f\xbf\xbf", b"\xed\x9f\xbf", b"\xee\x80\x80", b"\xef\xbf\xbd", b"\xf0\x9f\xbf\xbf", b"\xef\xbf\xbe", b"\xef\xbf\xbf",
-    "\U0001f600 \U0010fffe".encode(),
-]
-INVALID_TEXTS = [
-    b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited", b"\xf8\x88\x80\x80\x80", b"\xfc\x84\x80\x80\x80\x80", b"\xf7\xbf\xbf\xbf",
-    b"\xfb\xbf\xbf\xbf\xbf", b"\xfd\xbf\xbf\xbf\xbf\xbf", b"\xf4\x90\x80\x80", b"\x80", b"\xbf", b"\x80\xbf", bytes(range(0x80, 0xc0)),
-    b"\xc0 ", b"\xc1\xbf", b"\xe0 ", b"\xf0 ", b"\xc0\xaf", b"\xe0\x80\xaf", b"\xf0\x80\x80\xaf", b"\xe0\x9f\xbf", b"\xf0\x8f\xbf\xbf",
-    b"\xed\xa0\x80", b"\xed\xaf\xbf", b"\xed\xb0\x80", b"\xed\xbf\xbf", b"\xed\xa0\x80\xed\xb0\x80", b"\xfe", b"\xff", b"\xc3", b"\xe2\x82",
-    b"\xf0\x9f\x98", b"abc\xff",
-]
+
+def parameters(text):
+    """Of the first offer, or of the answer."""
+    fields = text.split(",")[0].split(";")
+    return {name.strip(): value.strip() for name, _, value in (field.partition("=") for field in fields[1:])}
+
+
+class Compression:
+    """What a peer by hand compresses with, as it was agreed on. us, them: "client" or "server"."""
+
+    def __init__(self, agreed, us, them):
+        self.keep = f"{us}_no_context_takeover" not in agreed
+        self.kept = f"{them}_no_context_takeover" not in agreed
+        self.bits = int(agreed.get(f"{us}_max_window_bits") or 15)
+        self.their_bits = int(agreed.get(f"{them}_max_window_bits") or 15)
+        self.start()
+        self.start_theirs()
+
+    def start(self):
+        self.small = zlib.compressobj(6, zlib.DEFLATED, -self.bits)
+
+    def start_theirs(self):
+        self.back = zlib.decompressobj(-self.their_bits)
+
+    def pack(self, data):
+        payload = self.small.compress(data) + self.small.flush(zlib.Z_SYNC_FLUSH)
+        if not self.keep:
+            self.start()
+        return payload[:-4]
+
+    def unpack(self, payload):
+        data = self.back.decompress(payload + TAIL)
+        if not self.kept:
+            self.start_theirs()
+        return data
+
+
+def offers(way):
+    """What the suite's client asks for."""
+    return ", ".join("permessage-deflate" + ("; server_no_context_takeover" if alone else "") + (f"; server_max_window_bits={bits}" if bits else "") +
+                     "; client_no_context_takeover; client_max_window_bits" for alone, bits in way.agreements)
+
+
+def answer(way, offer):
+    """And what its server answers."""
+    asked = parameters(offer)
+    alone, bits = way.agreements[0]
+    said = ["permessage-deflate"]
+    if "server_no_context_takeover" in asked:
+        said.append("server_no_context_takeover")
+    if "server_max_window_bits" in asked:
+        said.append("server_max_window_bits=" + asked["server_max_window_bits"])
+    if alone or "client_no_context_takeover" in asked:
+        said.append("client_no_context_takeover")
+    if bits and "client_max_window_bits" in asked:
+        said.append(f"client_max_window_bits={bits}")
+    return "; ".join(said)
 
 
 class Conformance:
-    """peer(): a fresh connection's other end."""
+    """peer(way): a fresh connection's other end, with compression or, without a way, none. every: one case of so many is run."""
 
-    def echoes(self, peer, payload, op):
-        got = peer.message()
-        self.assertEqual(got[0], op)
-        self.assertTrue(got[1] == payload, f"other bytes: {len(got[1])} for {len(payload)}")
+    kind = "none"
+    every = 1
 
-    def fails(self, peer, *codes):
-        """It ends the connection with one of the codes, and no data before."""
+    def event(self, peer):
+        """The next message, (op, payload); or Pong or Close."""
+        op, rsv, parts = None, 0, []
         while True:
             f = peer.frame()
-            if f.op == CLOSE:
-                break
-            self.assertIn(f.op, (PING, PONG), f)
-        self.assertIn(struct.unpack(">H", f.payload[:2])[0], codes)
-        self.assertEqual(f.masked, not peer.client)
-        peer.end()
-
-    def finish(self, peer):
-        peer.close(1000)
-        self.assertEqual(peer.closed(), 1000)
-
-    def cases(self, values):
-        """One value and one connection each."""
-        for value in values:
-            with self.subTest(value=repr(value)[:60]):
-                yield value, self.peer()
-
-    # 1: frames
-
-    def test_1_sizes(self):
-        for op in (TEXT, BINARY):
-            for size, peer in self.cases(SIZES):
-                payload = b"*" * size if op == TEXT else harness.noise(size, size)
-                peer.send(payload, op)
-                self.echoes(peer, payload, op)
-                self.finish(peer)
-
-    def test_1_in_pieces(self):
-        payload = harness.noise(65536)
-        for chop, peer in self.cases((1, 7, 997, 65000)):
-            data = ws.frame(payload if chop > 7 else payload[:700], mask=b"\1\2\3\4" if peer.client else None)
-            for i in range(0, len(data), chop):
-                peer.raw(data[i:i + chop])
-            self.echoes(peer, payload if chop > 7 else payload[:700], BINARY)
-            self.finish(peer)
-
-    # 2: pings and pongs
-
-    def test_2_pings(self):
-        for payload, peer in self.cases((b"", b"Hello", b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff", b"\xfe" * 125)):
-            peer.send(payload, PING)
-            f = peer.frame()
-            self.assertEqual((f.op, f.payload, f.fin, f.masked), (PONG, payload, True, not peer.client))
-            self.finish(peer)
-
-    def test_2_long_ping(self):
-        peer = self.peer()
-        peer.send(b"\xfe" * 126, PING)
-        self.fails(peer, 1002)
-
-    def test_2_ping_a_byte_at_a_time(self):
-        peer = self.peer()
-        for byte in ws.frame(b"\xfe" * 125, PING, mask=b"abcd" if peer.client else None):
-            peer.raw(bytes([byte]))
-        self.assertEqual(peer.frame().payload, b"\xfe" * 125)
-        self.finish(peer)
-
-    def test_2_pongs_nobody_asked_for(self):
-        peer = self.peer()
-        peer.send(b"", PONG)
-        peer.send(b"unsolicited", PONG)
-        peer.send(b"ping", PING)
-        f = peer.frame()
-        self.assertEqual((f.op, f.payload), (PONG, b"ping"))
-        self.finish(peer)
-
-    def test_2_ten_pings(self):
-        peer = self.peer()
-        for i in range(10):
-            peer.send(b"ping %d" % i, PING)
-        for i in range(10):
-            f = peer.frame()
-            self.assertEqual((f.op, f.payload), (PONG, b"ping %d" % i))
-        self.finish(peer)
-
-    # 3: reserved bits
-
-    def test_3_reserved_bits(self):
-        for rsv, peer in self.cases(range(1, 8)):
-            peer.send(HELLO, TEXT, rsv=rsv)
-            self.fails(peer, 1002)
-        for op, peer in self.cases((BINARY, PING, CLOSE)):
-            peer.send(b"\x03\xe8" if op == CLOSE else b"x", op, rsv=5)
-            self.fails(peer, 1002)
-
-    # 4: opcodes
-
-    def test_4_opcodes(self):
-        for op, peer in self.cases((3, 4, 5, 6, 7, 11, 12, 13, 14, 15)):
-            peer.send(b"x", op)
-            self.fails(peer, 1002)
-
-    # 5: fragments
-
-    def test_5_fragmented_control_frames(self):
-        for op, peer in self.cases((PING, PONG)):
-            peer.send(b"frag", op, fin=False)
-            self.fails(peer, 1002)
-
-    def test_5_messages(self):
-        for op, peer in self.cases((TEXT, BINARY)):
-            peer.send(b"fragment1", op, fin=False)
-            peer.send(b"ping", PING)
-            peer.send(b"", CONTINUATION, fin=False)
-            peer.send(b"fragment2", CONTINUATION)
-            f = peer.frame()
-            self.assertEqual((f.op, f.payload), (PONG, b"ping"))
-            self.echoes(peer, b"fragment1fragment2", op)
-            self.finish(peer)
-
-    def test_5_all_at_once_and_a_byte_at_a_time(self):
-        for chop, peer in self.cases((1, 100000)):
-            def f(*args, peer=peer, **options):
-                return ws.frame(*args, mask=b"wxyz" if peer.client else None, **options)
-            data = (f(b"fragment1", TEXT, fin=False) + f(b"fragment2", CONTINUATION, fin=False) + f(b"", PING) + f(b"fragment3", CONTINUATION, fin=False) +
-                    f(b"fragment4", CONTINUATION, fin=False) + f(b"again", PING) + f(b"fragment5", CONTINUATION))
-            for i in range(0, len(data), chop):
-                peer.raw(data[i:i + chop])
-            self.assertEqual([peer.frame().payload, peer.frame().payload], [b"", b"again"])
-            self.echoes(peer, b"fragment1fragment2fragment3fragment4fragment5", TEXT)
-            self.finish(peer)
-
-    def test_5_nothing_to_continue(self):
-        for fin, peer in self.cases((True, False)):
-            peer.send(b"non-continuation", CONTINUATION, fin=fin)
-            self.fails(peer, 1002)
-
-    def test_5_message_within_a_message(self):
-        for op, peer in self.cases((TEXT, BINARY)):
-            peer.send(b"fragment1", TEXT, fin=False)
-            peer.send(b"fragment2", op)
-            self.fails(peer, 1002)
-
-    # 6: UTF-8
-
-    def test_6_valid(self):
-        for text, peer in self.cases(VALID_TEXTS):
-            peer.send(text, TEXT)
-            self.echoes(peer, text, TEXT)
-            for i in range(len(text)): # cut at every byte
-                peer.send(text[i:i + 1], TEXT if i == 0 else CONTINUATION, fin=i == len(text) - 1)
-            if text:
-                self.echoes(peer, text, TEXT)
-            self.finish(peer)
-
-    def test_6_empty_fragments(self):
-        for text, peer in self.cases((b"", b"middle frame payload")):
-            peer.send(b"", TEXT, fin=False)
-            peer.send(text, CONTINUATION, fin=False)
-            peer.send(b"", CONTINUATION)
-            self.echoes(peer, text, TEXT)
-            self.finish(peer)
-
-    def test_6_invalid(self):
-        for text, peer in self.cases(INVALID_TEXTS):
-            peer.send(text, TEXT)
-            self.fails(peer, 1007)
-
-    def test_6_invalid_at_once(self):
-        """Without waiting for the end of the frame, or of the message."""
-        peer = self.peer()
-        peer.send(b"\xce\xba\xe1\xbd\xb9", TEXT, fin=False)
-        peer.send(b"\xf4\x90\x80\x80", CONTINUATION, fin=False)
-        self.fails(peer, 1007)
-        peer = self.peer()
-        peer.raw(ws.frame(b"\xce\xba\xf4\x90\x80\x80 and more to come", TEXT, mask=b"1234" if peer.client else None)[:-15])
-        self.fails(peer, 1007)
-
-    def test_6_binary_is_anything(self):
-        for text, peer in self.cases(INVALID_TEXTS[:5]):
-            peer.send(text, BINARY)
-            self.echoes(peer, text, BINARY)
-            self.finish(peer)
-
-    # 7: closing
-
-    def test_7_after_a_message(self):
-        peer = self.peer()
-        peer.send(HELLO, TEXT)
-        self.echoes(peer, HELLO, TEXT)
-        self.finish(peer)
-
-    def test_7_twice_and_what_follows(self):
-        for op, peer in self.cases((CLOSE, PING, TEXT)):
-            peer.close(1000)
-            peer.send(b"\x03\xe8" if op == CLOSE else b"too late", op)
-            self.assertEqual(peer.closed(), 1000)
-
-    def test_7_within_a_message(self):
-        peer = self.peer()
-        peer.send(b"fragment1", TEXT, fin=False)
-        self.finish(peer)
-
-    def test_7_behind_much_data(self):
-        peer = self.peer()
-        payload = b"BAsd7&jh23" * 26000
-        peer.send(payload, TEXT)
-        peer.close(1000)
-        self.echoes(peer, payload, TEXT)
-        self.assertEqual(peer.closed(), 1000)
-
-    def test_7_payloads(self):
-        peer = self.peer()
-        peer.send(b"", CLOSE)
-        peer.close_sent = True
-        self.assertEqual(peer.closed(), None)
-        for reason, peer in self.cases((b"", b"Hello World!", b"*" * 123, "κόσμε".encode())):
-            peer.send(b"\x03\xe8" + reason, CLOSE)
-            peer.close_sent = True
-            self.assertEqual(peer.closed(), 1000)
-
-    def test_7_bad_payloads(self):
-        for payload, peer in self.cases((b"x", b"\x03\xe8" + b"*" * 124, b"\x03\xe8\xce\xba\xed\xa0\x80")):
-            peer.send(payload, CLOSE)
-            self.fails(peer, 1002, 1007)
-
-    def test_7_codes(self):
-        for code, peer in self.cases((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999)):
-            peer.close(code)
-            self.assertEqual(peer.closed(), code)
-        for code, peer in self.cases((0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)):
-            peer.close(code)
-            self.fails(peer, 1002)
-
-    # 9: large and many
-
-    def test_9_large(self):
-        payload = os.urandom(1 << 20) * 4
-        for fragment, peer in self.cases((None, 64, 4096, 1 << 20)):
-            part = payload if fragment != 64 else payload[:1 << 18]
-            self._send(peer, part, fragment or len(part))  # the echo begins when the message is whole
-            self.echoes(peer, part, BINARY)
-            self.finish(peer)
+            self.assertEqual(f.masked, not peer.client)
+            if f.op in (CLOSE, PONG):
+                return f.op, f.payload
+            if op is None:
+                op, rsv = f.op, f.rsv
+            parts.append(f.payload)
+            if f.fin:
+                payload = b"".join(parts)
+                self.assertIn(rsv, (0, 4) if peer.compression else (0,))
+                return op, peer.compression.unpack(payload) if rsv else payload
 
     @staticmethod
-    def _send(peer, payload, fragment):
-        mask = b"\x81\x42\x24\x18" if peer.client else None
-        for i in range(0, len(payload), fragment):
-            peer.raw(ws.frame(payload[i:i + fragment], BINARY if i == 0 else CONTINUATION, fin=i + fragment >= len(payload), mask=mask))
+    def pieces(peer, frames, chop):
+        data = [ws.frame(payload, op, fin, rsv, b"\x81\x42\x24\x18" if peer.client else None) for op, payload, fin, rsv in frames]
+        if chop == "frame":
+            return data
+        data = b"".join(data)
+        return [data[i:i + chop] for i in range(0, len(data), chop)] if chop else [data]
 
-    def test_9_many(self):
-        for size, peer in self.cases((0, 16, 1024)):
-            payload = b"x" * size
-            for _ in range(10):  # a hundred at a time fit the buffers; a thread that sends would share one TLS object
-                for _ in range(100):
-                    peer.send(payload, TEXT)
-                for _ in range(100):
-                    self.echoes(peer, payload, TEXT)
-            self.finish(peer)
+    def step(self, peer, step):
+        if step[0] == "get":
+            got = self.event(peer)
+            self.assertEqual(got[0], step[1], got[1][:40])
+            self.assertTrue(got[1] == step[2], f"other bytes: {got[1][:40]} ({len(got[1])}) for {step[2][:40]} ({len(step[2])})")
+        elif step[0] == "part":  # of a frame
+            data = self.pieces(peer, step[1:2], None)[0]
+            head = len(data) - len(step[1][1])
+            for part in step[2]:
+                peer.raw(data[:head + len(part)])
+                data, head = data[head + len(part):], 0
+        else:
+            if step[0] == "packed":
+                _, op, payload, fragment = step
+                step = wscases.send(*wscases.fragments(op, peer.compression.pack(payload), fragment, 4))
+            for data in self.pieces(peer, *step[1:]):
+                peer.raw(data)
+
+    def run_case(self, case):
+        peer = self.peer(case.deflate)
+        got = None
+        for step in case.steps:
+            if step[0] != "get" or not case.may:
+                self.step(peer, step)
+            elif not got:  # what may have been overtaken by the end
+                got = self.event(peer)
+                got = None if got == step[1:] else got
+        if case.end == wscases.CLEAN:
+            peer.close(1000)
+        got = got or self.event(peer)
+        self.assertEqual(got[0], CLOSE, got)
+        code = struct.unpack(">H", got[1][:2])[0] if got[1] else None
+        if isinstance(case.end, tuple):
+            self.assertIn(code, case.end)
+        elif case.end == wscases.CLEAN:
+            self.assertEqual(code, 1000)
+        else:
+            sent = next(payload for op, payload, *_ in case.steps[0][1] if op == CLOSE)
+            self.assertEqual(code, struct.unpack(">H", sent[:2])[0] if sent else None)
+        peer.end()
+
+    def run_cases(self, groups, first=0, every=1):
+        for i, case in enumerate(case for case in wscases.cases(WHOLE) if case.group in groups):
+            if WHOLE or (i - first) % (every * self.every) == 0:
+                with self.subTest(case=case.number):
+                    self.run_case(case)
+
+    def test_the_suite(self):
+        self.start("none")
+        self.run_cases(range(1, 11))
+
+    def test_the_suite_with_compression(self):
+        for first, kind in enumerate(("deflate", "takeover")):
+            self.start(kind)
+            self.run_cases((12, 13), first, 2)
 
     # what the suite does not ask
 
+    def fails(self, peer, code):
+        """It ends the connection with this code, and sends no data before."""
+        op, payload = self.event(peer)
+        self.assertEqual((op, struct.unpack(">H", payload[:2])[0]), (CLOSE, code))
+        peer.end()
+
+    def test_compression_agreed_on_and_not_used(self):
+        """All but what the reserved bit means: messages need not be compressed (RFC 7692 6)."""
+        self.start("takeover")
+        for case in wscases.cases(False)[::self.every]:
+            if case.group in (1, 2, 4, 5, 7):
+                case.deflate = wscases.WAYS[0]
+                with self.subTest(case=case.number):
+                    self.run_case(case)
+
     def test_masks(self):
+        self.start("none")
         peer = self.peer()
         peer.raw(ws.frame(b"x", mask=None if peer.client else b"abcd"))
         self.fails(peer, 1002)
 
     def test_lengths(self):
-        mask = b"abcd" if self.peer_is_client else b""
-        bit = 0x80 if mask else 0
-        for head, code in ((struct.pack(">BBH", 0x82, bit | 126, 125), 1002), (struct.pack(">BBQ", 0x82, bit | 127, 65535), 1002),
-                           (struct.pack(">BBQ", 0x82, bit | 127, 1 << 63), 1002), (struct.pack(">BBQ", 0x82, bit | 127, (1 << 63) - 1), 1009)):
+        self.start("none")
+        for n, form, code in ((125, ">BBH", 1002), (65535, ">BBQ", 1002), (1 << 63, ">BBQ", 1002), ((1 << 63) - 1, ">BBQ", 1009)):
             peer = self.peer()
-            peer.raw(head + mask)
+            bit = 0x80 if peer.client else 0
+            peer.raw(struct.pack(form, 0x82, bit | (126 if form == ">BBH" else 127), n) + (b"abcd" if peer.client else b""))
             self.fails(peer, code)
 
 
 class ServerTest(Conformance, harness.Case):
-    peer_is_client = True
+    """Our server; the suite is a client."""
 
-    def setUp(self):
-        super().setUp()
+    def files(self):
+        return ()
+
+    def start(self, kind):
         self.port = harness.free_port()
-        self.cosockd(ECHO, ["server", self.port], listens=[self.port])
+        self.cosockd(ECHO, ["server", self.port, *self.files()], listens=[self.port], env={"DEFLATE": kind})
 
-    def peer(self):
-        return ws.connect(self.connect(self.port))[0]
+    def socket(self):
+        return self.connect(self.port)
+
+    def peer(self, way=None):
+        header = [("Sec-WebSocket-Extensions", offers(way))] if way else []
+        peer, head = ws.connect(self.socket(), header=header)
+        agreed = head.get("sec-websocket-extensions")
+        self.assertEqual(agreed is not None, way is not None)
+        peer.compression = way and Compression(parameters(agreed), "client", "server")
+        if way: # what was asked for first can be done
+            alone, bits = way.agreements[0]
+            self.assertTrue(not alone or not peer.compression.kept)
+            self.assertLessEqual(peer.compression.their_bits, bits or 15)
+        return peer
 
 
-class TlsServerTest(Conformance, harness.Case):
-    peer_is_client = True
+class TlsServerTest(ServerTest):
+    every = 7
 
-    def setUp(self):
-        super().setUp()
+    def files(self):
         self.need("openssl")
-        certs = pki.Pki(os.path.join(self.directory, "pki"))
+        certs = pki.Pki(os.path.join(self.directory, f"pki{self.port}"))
         self.context = ssl.create_default_context(cafile=certs.ca)
-        self.port = harness.free_port()
-        self.cosockd(ECHO, ["server", self.port, *certs.issue("front.example")], listens=[self.port])
+        return certs.issue("front.example")
 
-    def peer(self):
+    def socket(self):
         s = self.context.wrap_socket(self.connect(self.port), server_hostname="front.example")
         self.addCleanup(s.close)
-        return ws.connect(s)[0]
+        return s
+
+
+class ClientTest(Conformance, harness.Case):
+    """Our client; the suite is a server."""
+
+    def setUp(self):
+        super().setUp()
+        self.over = threading.Event()
+        self.addCleanup(self.end)
+        self.waiting = []
+
+    def end(self):
+        self.over.set()
+        for server, waiting in self.waiting:
+            server.close()
+            while not waiting.empty():
+                waiting.get().close()
+
+    def files(self):
+        return ()
+
+    def start(self, kind):
+        waiting = queue.Queue()
+
+        def keep(connection):
+            waiting.put(connection)
+            self.over.wait()
+
+        server = self.server(keep)
+        self.waiting.append((server, waiting))
+        self.cosockd(ECHO, ["client", server.port, *self.files()], env={"DEFLATE": kind})
+
+    def socket(self):
+        s = self.waiting[-1][1].get(timeout=20 * harness.SLOW)
+        s.settimeout(20 * harness.SLOW)
+        return s
+
+    def peer(self, way=None):
+        given = {}
+
+        def extensions(request):
+            if not way:
+                return []
+            given["answer"] = answer(way, request["sec-websocket-extensions"])
+            return [("Sec-WebSocket-Extensions", given["answer"])]
+
+        peer = ws.accept(self.socket(), extensions)[0]
+        peer.compression = way and Compression(parameters(given["answer"]), "server", "client")
+        return peer
+
+
+class TlsClientTest(ClientTest):
+    every = 7
+
+    def files(self):
+        self.need("openssl")
+        certs = pki.Pki(os.path.join(self.directory, f"pki{len(self.waiting)}"))
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(*certs.issue("localhost"))
+        return (certs.ca,)
+
+    def socket(self):
+        return self.context.wrap_socket(super().socket(), server_side=True)
 
 
 class MemoryTest(harness.Case):
@@ -423,39 +390,8 @@ class MemoryTest(harness.Case):
         sock.close()
 
 
-class ClientTest(Conformance, harness.Case):
-    peer_is_client = False
-
-    def setUp(self):
-        super().setUp()
-        self.waiting = queue.Queue()
-        over = threading.Event()
-
-        def keep(connection):
-            self.waiting.put(connection)
-            over.wait()
-
-        s = self.server(keep)
-        self.cosockd(ECHO, ["client", s.port])
-
-        def end():
-            over.set()
-            s.close()
-            while not self.waiting.empty():
-                self.waiting.get().close()
-
-        self.addCleanup(end)
-
-    def peer(self):
-        s = self.waiting.get(timeout=20 * harness.SLOW)
-        s.settimeout(20 * harness.SLOW)
-        return ws.accept(s)[0]
-
-
 class DeflateTest(harness.Case):
-    """12, 13: permessage-deflate (RFC 7692)."""
-
-    TAIL = b"\0\0\xff\xff"
+    """permessage-deflate (RFC 7692), beside what the suite asks."""
 
     def start(self, kind, offer="permessage-deflate; client_max_window_bits"):
         self.port = harness.free_port()
@@ -474,7 +410,7 @@ class DeflateTest(harness.Case):
     def answers(self, peer, data, op):
         f = peer.frame()
         self.assertEqual((f.op, f.rsv, f.fin), (op, 4, True))
-        self.assertTrue(self.unpack.decompress(f.payload + self.TAIL) == data, "other bytes")
+        self.assertTrue(self.unpack.decompress(f.payload + TAIL) == data, "other bytes")
         return len(f.payload)
 
     def fresh(self):

@@ -49,6 +49,7 @@ class Peer:
         self.sock, self.client = sock, client
         self.rest = b""
         self.close_sent = False
+        self.compression = None  # for its user
 
     def send(self, payload=b"", op=BINARY, **options):
         if self.client:
@@ -170,8 +171,9 @@ def connect(sock, target="/", subprotocols=(), header=()):
 
 
 def accept(sock, header=()):
-    """The server's handshake; (Peer, target, header of the request)."""
+    """The server's handshake; (Peer, target, header of the request). header: more fields of the answer, or what makes them of the request."""
     first, request = read_head(sock)
+    header = header(request) if callable(header) else header
     lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade",
              "Sec-WebSocket-Accept: " + key_answer(request["sec-websocket-key"])]
     lines += [f"{name}: {value}" for name, value in header]
