@@ -11,6 +11,7 @@
 -- connect_timeout  ("10s")
 -- idle_timeout     a tunnel without a byte either way for so long ends ("1h"; "never")
 local address = require "cosock.address"
+local credentials = require "cosock.credentials"
 local options = require "cosock.options"
 local outbound = require "cosock.outbound"
 
@@ -31,7 +32,7 @@ end
 local function may(head)
   if not out.users then return true end
   local text = (head.header["proxy-authorization"] or ""):match "^[Bb][Aa][Ss][Ii][Cc] +(.*)$"
-  local user, password = (text and ba.b64decode(text) or ""):match "^([^:]*):(.*)$"
+  local user, password = credentials.basic(text or "")
   return user and out:knows(user, password)
 end
 

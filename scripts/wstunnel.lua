@@ -17,6 +17,7 @@
 --
 -- Half-closed connections stay so: an empty message ends a direction, on which both ends agree by the subprotocol.
 local address = require "cosock.address"
+local credentials = require "cosock.credentials"
 local gateway = require "cosock.gateway"
 local options = require "cosock.options"
 local tls = require "cosock.tls"
@@ -34,12 +35,10 @@ local agree = {subprotocols = {SUBPROTOCOL}, required = true, halfclose = true}
 
 -- ---- there ----
 
-local function digest(text) return ba.crypto.hash "sha256"(text)() end
-
 local function may(head)
   if not args.secret then return true end
   local given = (head.header.authorization or ""):match "^[Bb][Ee][Aa][Rr][Ee][Rr] +(.*)$" or ""
-  if digest(given) == digest(args.secret) then return true end
+  if credentials.same(given, args.secret) then return true end
   return nil, 403, "wrong secret"
 end
 

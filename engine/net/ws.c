@@ -254,6 +254,13 @@ static bool hungry(const struct ws *w)
            (cs_chain_len(&w->s.in) < w->net->config.in_high || !readable(w));
 }
 
+static void look_again(struct ws *w)
+{
+    if (has_input(w) && hungry(w)) {
+        due(w);
+    }
+}
+
 /* The connection cannot go on (RFC 6455 7.1.7). Returns err. */
 static int fail(struct ws *w, unsigned code, int err)
 {
@@ -655,9 +662,7 @@ static void ws_consumed(struct cs_stream *s)
     size_t n = w->counted - cs_chain_len(&s->in);
     w->counted = cs_chain_len(&s->in);
     advance(w, n);
-    if (has_input(w) && hungry(w)) {
-        due(w);
-    }
+    look_again(w);
 }
 
 static void ws_pause(struct cs_stream *s)
@@ -673,9 +678,7 @@ static void ws_resume(struct cs_stream *s)
     w->want = true;
     if (!s->err) {
         cs_stream_resume(w->lower);
-        if (has_input(w) && hungry(w)) {
-            due(w);
-        }
+        look_again(w);
     }
 }
 

@@ -40,20 +40,24 @@ NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 # How much longer things may take where the daemon is instrumented.
 SLOW = 4 if SANITIZER else 1
 
+# How many times longer one waits for what should have happened, on a machine that is busy with other things.
+PATIENCE = 4
+
 SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 ERROR_LINE = re.compile(r"^(\S+Z (error) |<[0-3]>)")
 
 
 def until(condition, seconds=10, what="the condition"):
-    """Polls condition() until it is true and returns its value; fails after so many seconds."""
-    end = time.monotonic() + seconds * SLOW
+    """Polls condition() until it is true and returns its value; fails long after so many seconds."""
+    limit = seconds * SLOW * PATIENCE
+    end = time.monotonic() + limit
     pause = 0.002
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"{what() if callable(what) else what}: not within {seconds * SLOW:g} s")
+            raise AssertionError(f"{what() if callable(what) else what}: not within {limit:g} s")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
 
@@ -507,7 +511,7 @@ class Case(unittest.TestCase):
         self.servers.append(d)
         return d
 
-    def connect(self, port, timeout=20, host="127.0.0.1"):
+    def connect(self, port, timeout=60, host="127.0.0.1"):
         s = socket.create_connection((host, port), timeout * SLOW)
         self.addCleanup(s.close)
         return s
@@ -537,48 +541,67 @@ class Case(unittest.TestCase):
             found.append(path)
         return found if len(found) > 1 else found[0]
 
-    def assert_echo(self, port, data=b"hello", timeout=20):
+    def assert_echo(self, port, data=b"hello", timeout=60):
         """One connection works."""
         with self.connect(port, timeout) as s:
             s.sendall(data)
             self.assertEqual(read_exactly(s, len(data)), data)
 
+    def assert_origin_may_end_first(self, tunnel):
+        """An origin that says its greeting and ends its direction still gets all that the client sends. tunnel(port of the
+        origin) returns the port that leads there."""
+        greeting = noise(200000)
+        seen = []
+
+        def greet_then_listen(connection):
+            connection.sendall(greeting)
+            connection.shutdown(socket.SHUT_WR)
+            seen.append(digest(read_all(connection)))
+
+        port = tunnel(self.server(greet_then_listen).port)
+        for size in (0, 1, 100000, 3 << 20):
+            data = noise(size, size)
+            with self.connect(port) as s:
+                self.assertEqual(digest(read_all(s)), digest(greeting))
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                until(lambda: seen, 20, "the origin's end")
+            self.assertEqual(seen.pop(), digest(data))
+
 
 class Nginx:
-    """An origin: serves files of a folder, stores what is PUT there."""
+    """An origin: serves the files of the folder `root` and stores what is PUT there; or does what `server` says, the directives
+    of a server block. listen: instead of a free port; options: behind it."""
 
-    def __init__(self, case, listen=None):
+    def __init__(self, case, listen=None, options="backlog=4096", server=None):
         binary = case.need("nginx")
         self.port = None if listen else free_port()
-        self.root = os.path.join(case.directory, "www")
-        os.makedirs(self.root, exist_ok=True)
-        path = case.write("nginx.conf", f"""\
+        folder = tempfile.mkdtemp(prefix="nginx-", dir=case.directory)
+        os.chmod(folder, 0o755)
+        self.root = os.path.join(folder, "www")
+        os.makedirs(self.root)
+        server = server or f"root {self.root}; location / {{ dav_methods PUT; create_full_put_path on; }}"
+        path = case.write(f"{folder}/nginx.conf", f"""\
 daemon off;
 master_process off;
 {"user root;" if os.geteuid() == 0 else ""}
 worker_rlimit_nofile {min(NOFILE, 4096)};
-pid {case.directory}/nginx.pid;
-error_log {case.directory}/nginx.log warn;
+pid {folder}/pid;
+error_log {folder}/log warn;
 events {{ worker_connections 1024; }}
 http {{
     access_log off;
-    client_body_temp_path {case.directory}/nginx-body;
-    proxy_temp_path {case.directory}/nginx-proxy;
-    fastcgi_temp_path {case.directory}/nginx-fastcgi;
-    uwsgi_temp_path {case.directory}/nginx-uwsgi;
-    scgi_temp_path {case.directory}/nginx-scgi;
+    {" ".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))}
     client_max_body_size 0;
     keepalive_requests 1000000;
     sendfile on;
     server {{
-        listen {listen or f"127.0.0.1:{self.port}"} backlog=4096;
-        root {self.root};
-        location / {{ dav_methods PUT; create_full_put_path on; }}
+        listen {listen or f"127.0.0.1:{self.port}"} {options};
+        {server}
     }}
 }}
 """)
-        self.log = os.path.join(case.directory, "nginx.log")
-        self.process = subprocess.Popen([binary, "-c", path, "-e", self.log], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([binary, "-c", path, "-e", f"{folder}/log"], stdin=subprocess.DEVNULL,
                                         preexec_fn=die_with_parent)
         case.addCleanup(self.close)
         if self.port:

@@ -22,6 +22,25 @@ def validity(days):
     return ["-days", str(days)]
 
 
+# Lua: serve(port, shark) is an echo over TLS with the certificate and the key of words 2 and 3.
+ECHO = """
+local function serve(port, shark)
+  shark:addcert(assert(ba.create.sharkcert {cert = arg[2], key = arg[3]}))
+  assert(ba.socket.bind(tonumber(port), {intf = "127.0.0.1", shark = shark})):event(function(listener)
+    for sock in listener.accept, listener do
+      sock:event(function(s)
+        while true do
+          local data = s:read()
+          if not data then break end
+          s:write(data)
+        end
+        s:close()
+      end, "s")
+    end
+  end)
+end
+"""
+
 NEW_KEY = {"ec": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"], "rsa": ["-newkey", "rsa:2048"]}
 
 

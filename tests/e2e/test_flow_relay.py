@@ -27,24 +27,7 @@ class RelayFlowTest(Flow, harness.Case):
                 self.assertEqual(harness.read_all(s), harness.digest(data).encode() * 2000)
 
     def test_half_close_by_the_origin(self):
-        greeting = harness.noise(200000)
-        seen = []
-
-        def greet_then_listen(connection):
-            connection.sendall(greeting)
-            connection.shutdown(socket.SHUT_WR)
-            seen.append(harness.digest(harness.read_all(connection)))
-
-        origin = self.server(greet_then_listen)
-        _, port = self.tunnel(origin.port)
-        for size in (0, 1, 100000, 3 << 20):
-            data = harness.noise(size, size)
-            with self.connect(port) as s:
-                self.assertEqual(harness.digest(harness.read_all(s)), harness.digest(greeting))
-                s.sendall(data)
-                s.shutdown(socket.SHUT_WR)
-                harness.until(lambda: seen, 20, "the origin's end")
-            self.assertEqual(seen.pop(), harness.digest(data))
+        self.assert_origin_may_end_first(lambda port: self.tunnel(port)[1])
 
     def test_request_and_half_close_before_the_upstream_is_connected(self):
         origin = self.server(lambda c: c.sendall(harness.read_all(c)))

@@ -68,24 +68,9 @@ server.on('connection', socket => socket.on('message', (data, binary) => {
 
 
 def nginx_tls(case, authority, cert, key, htpasswd):
-    """nginx with TLS that wants a client certificate, and a user below /private."""
-    port = harness.free_port()
-    path = case.write("nginx-tls.conf", f"""\
-daemon off;
-master_process off;
-{"user root;" if os.geteuid() == 0 else ""}
-pid {case.directory}/nginx-tls.pid;
-events {{ }}
-http {{
-    access_log off;
-    client_body_temp_path {case.directory}/tls-body;
-    proxy_temp_path {case.directory}/tls-proxy;
-    fastcgi_temp_path {case.directory}/tls-fastcgi;
-    uwsgi_temp_path {case.directory}/tls-uwsgi;
-    scgi_temp_path {case.directory}/tls-scgi;
-    client_max_body_size 100k;
-    server {{
-        listen 127.0.0.1:{port} ssl;
+    """nginx with TLS that wants a client certificate, and a user below /private; its port."""
+    return harness.Nginx(case, options="ssl", server=f"""
+        client_max_body_size 100k;
         ssl_certificate {cert};
         ssl_certificate_key {key};
         ssl_client_certificate {authority};
@@ -98,15 +83,7 @@ http {{
         }}
         location @hello {{ return 200 "user $remote_user"; }}
         location /up {{ root {case.directory}; dav_methods PUT; create_full_put_path on; auth_basic "up"; auth_basic_user_file {htpasswd}; }}
-    }}
-}}
-""")
-    process = subprocess.Popen([case.need("nginx"), "-c", path, "-e", f"{case.directory}/nginx-tls.log"], stdin=subprocess.DEVNULL,
-                               preexec_fn=harness.die_with_parent)
-    case.addCleanup(process.wait, 10)
-    case.addCleanup(process.terminate)
-    harness.until(lambda: harness.listening(port), 10, "nginx listening")
-    return port
+""").port
 
 
 class ProxyCase(harness.Case):

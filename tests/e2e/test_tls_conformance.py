@@ -17,22 +17,7 @@ from tls13 import ALERT, CCS, DATA, HANDSHAKE, HEARTBEAT, Client, Server, messag
  NO_PROTOCOL) = 10, 20, 22, 40, 42, 47, 50, 51, 70, 80, 109, 110, 112, 116, 120
 
 # words: port, certificate, key, port that wants client certificates, authority
-SERVER = """
-local function serve(port, shark)
-  shark:addcert(assert(ba.create.sharkcert {cert = arg[2], key = arg[3]}))
-  assert(ba.socket.bind(tonumber(port), {intf = "127.0.0.1", shark = shark})):event(function(listener)
-    for sock in listener.accept, listener do
-      sock:event(function(s)
-        while true do
-          local data = s:read()
-          if not data then break end
-          s:write(data)
-        end
-        s:close()
-      end, "s")
-    end
-  end)
-end
+SERVER = pki.ECHO + """
 serve(arg[1], ba.create.sharkssl(nil, {server = true, alpn = "h2,x"}))
 local store = ba.create.certstore()
 store:addcert {file = arg[5]}

@@ -203,34 +203,11 @@ class TlsInterop(harness.Case):
 
     # ---- nginx and HAProxy behind the daemon, and in front of it
 
-    def nginx(self, listen, location):
-        port = harness.free_port()
-        root = os.path.join(self.directory, f"nginx{port}")
-        os.makedirs(root)
-        path = self.write(f"nginx{port}.conf", f"""\
-daemon off;
-master_process off;
-{"user root;" if os.geteuid() == 0 else ""}
-pid {root}/pid;
-error_log {root}/log warn;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    {" ".join(f"{kind}_temp_path {root}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))}
-    server {{
-        listen 127.0.0.1:{port} {listen};
+    def nginx(self, options, location):
+        return harness.Nginx(self, options=options, server=f"""
         ssl_certificate {self.files["ec"][0]};
         ssl_certificate_key {self.files["ec"][1]};
-        location / {{ {location} }}
-    }}
-}}
-""")
-        process = subprocess.Popen([self.need("nginx"), "-c", path, "-e", f"{root}/log"], stdin=subprocess.DEVNULL,
-                                   preexec_fn=harness.die_with_parent)
-        self.addCleanup(process.wait, 10)
-        self.addCleanup(process.terminate)
-        harness.until(lambda: harness.listening(port), 10, "nginx listening")
-        return port
+        location / {{ {location} }}""").port
 
     def haproxy(self, bind, server):
         port = harness.free_port()

@@ -12,20 +12,8 @@ import harness
 import pki
 
 # words: port, certificate, key, ms of the handshake
-SERVER = """
-local shark = ba.create.sharkssl(nil, {server = true, timeout = tonumber(arg[4])})
-shark:addcert(assert(ba.create.sharkcert {cert = arg[2], key = arg[3]}))
-assert(ba.socket.bind(tonumber(arg[1]), {intf = "127.0.0.1", shark = shark})):event(function(listener)
-  for sock in listener.accept, listener do
-    sock:event(function(s)
-      while true do
-        local data = s:read()
-        if not data then break end
-        s:write(data)
-      end
-    end, "s")
-  end
-end)
+SERVER = pki.ECHO + """
+serve(arg[1], ba.create.sharkssl(nil, {server = true, timeout = tonumber(arg[4])}))
 """
 
 

@@ -1,10 +1,23 @@
--- A client's answers to servers and proxies that want a user and a password: Basic (RFC 7617) and Digest (RFC 7616, MD5 and
--- SHA-256, also as RFC 2069 had it).
+-- Names and passwords. How a server looks at those it is given, and a client's answers to servers and proxies that want them:
+-- Basic (RFC 7617) and Digest (RFC 7616, MD5 and SHA-256, also as RFC 2069 had it).
 --
 --   local c = credentials.new("joe", "secret")
 --   if status == 401 and c:challenged(fields) then header.Authorization = c:answer("GET", "/") ... again
 local credentials, methods = {}, {}
 methods.__index = methods
+
+local key = ba.rndbs(32)
+
+-- Whether two texts are the same, in a time that says nothing about where they differ.
+function credentials.same(a, b)
+  local function mac(text) return ba.crypto.hash("hmac", "sha256", key)(text)() end
+  return mac(a) == mac(b)
+end
+
+-- The name and the password in what follows the word "Basic"; nil when there are none.
+function credentials.basic(text)
+  return (ba.b64decode(text) or ""):match "^([^:]*):(.*)$"
+end
 
 local TOKEN = "[%w!#$%%&'*+.^_`|~-]+"
 

@@ -2,6 +2,7 @@
 --
 --   local out = outbound.new({destinations = {"*.example.com:443"}, users = {joe = "secret"}}, {})
 local address = require "cosock.address"
+local credentials = require "cosock.credentials"
 local options = require "cosock.options"
 
 local outbound, methods = {}, {}
@@ -60,12 +61,10 @@ function outbound.new(given, destinations)
   return o
 end
 
-local function digest(text) return ba.crypto.hash "sha256"(text)() end
-
 -- Whether this is one of the users. How long it takes says nothing about the password.
 function methods:knows(user, password)
   local secret = self.users[user]
-  return digest(tostring(secret)) == digest(password) and secret ~= nil
+  return credentials.same(tostring(secret), password) and secret ~= nil
 end
 
 -- "exact" when the destination stands in the list itself, "pattern" when something with a "*" fits it; nil.

@@ -2,6 +2,8 @@
 --
 --   dir:setauth(ba.create.authenticator(ba.create.authuser(function(username, password) return passwords[username] end),
 --                                       {type = "digest", realm = "here"}))
+local credentials = require "cosock.credentials"
+local html = require "cosock.http.html"
 local auth = {}
 
 local NONCE_LIFE = 300     -- s
@@ -12,9 +14,6 @@ local secret = ba.rndbs(32)
 
 local function hash(algorithm, text) return ba.crypto.hash(algorithm)(text)(true, "hex") end
 local function mac(text) return ba.crypto.hash("hmac", "sha256", secret)(text)(true, "hex") end
-
--- In a time that says nothing about where they differ.
-local function same(a, b) return mac(a) == mac(b) end
 
 -- ---- users ----
 
@@ -30,16 +29,15 @@ end
 
 function Users:check(username, password)
   local right = self.find(username, password)
-  return right == true or (type(right) == "string" and same(right, password))
+  return right == true or (type(right) == "string" and credentials.same(right, password))
 end
 
 -- ---- Basic ----
 
 local function quoted(text) return '"' .. text:gsub('[\\"]', "\\%0"):gsub("%c", "") .. '"' end
 
-local function basic_user(self, credentials)
-  local text = ba.b64decode(credentials)
-  local username, password = (text or ""):match "^([^:]*):(.*)$"
+local function basic_user(self, text)
+  local username, password = credentials.basic(text)
   return username and self.users:check(username, password) and username or nil
 end
 
@@ -56,7 +54,7 @@ end
 -- true; false: too old.
 local function nonce_fresh(nonce)
   local time, salt, sum = nonce:match "^(%x+)%.([%w_-]+)%.(%x+)$"
-  if not time or not same(mac(time .. "." .. salt):sub(1, 32), sum) then return false end
+  if not time or not credentials.same(mac(time .. "." .. salt):sub(1, 32), sum) then return false end
   return os.time() - tonumber(time, 16) <= NONCE_LIFE
 end
 
@@ -86,8 +84,8 @@ local function parameters(text)
 end
 
 -- The user; or nil, and whether only the nonce is too old.
-local function digest_user(self, x, credentials)
-  local p = parameters(credentials)
+local function digest_user(self, x, text)
+  local p = parameters(text)
   local algorithm = ALGORITHMS[p.algorithm or "MD5"]
   if not (algorithm and p.username and p.nonce and p.response and p.cnonce and (p.nc or ""):find "^%x%x%x%x%x%x%x%x$") or p.qop ~= "auth" or p.realm ~= self.realm or
      p.uri ~= x.head.target then
@@ -98,7 +96,7 @@ local function digest_user(self, x, credentials)
   local ha1 = hash(algorithm, p.username .. ":" .. self.realm .. ":" .. password)
   local ha2 = hash(algorithm, x:method() .. ":" .. p.uri)
   local right = hash(algorithm, table.concat({ha1, p.nonce, p.nc, p.cnonce, p.qop, ha2}, ":"))
-  if not same(right, p.response:lower()) then return nil end
+  if not credentials.same(right, p.response:lower()) then return nil end
   if not nonce_fresh(p.nonce) or not use_nonce(self, p.nonce, p.nc) then return nil, true end
   return p.username
 end
@@ -120,11 +118,9 @@ local PAGE = [[
 </html>
 ]]
 
-local function escape(text) return (text:gsub("[<>&\"']", function(c) return ("&#%d;"):format(c:byte()) end)) end
-
 local function show_form(self, x, env, info)
   if self.response then return self.response(env, info) end
-  local realm = escape(self.realm)
+  local realm = html.escape(self.realm)
   x:setheader("Cache-Control", "no-store")
   x:answer(200, "text/html; charset=utf-8", PAGE:format(realm, realm, info.denied and "Wrong name or password." or ""))
 end
@@ -196,8 +192,8 @@ end
 function Authenticator:authenticate(x, env)
   local user = x:session_user()
   if user then return user end
-  local credentials = x:header "authorization"
-  local scheme, rest = (credentials or ""):match "^(%a+)%s+(.*)$"
+  local given = x:header "authorization"
+  local scheme, rest = (given or ""):match "^(%a+)%s+(.*)$"
   scheme = (scheme or ""):lower()
   local stale
   if scheme == "basic" and (self.type == "basic" or self.type == "auth") then
@@ -206,8 +202,8 @@ function Authenticator:authenticate(x, env)
     user, stale = digest_user(self, x, rest)
   end
   if user then return user end
-  if self.type == "form" or (self.type == "auth" and not credentials and is_browser(x)) then return form_user(self, x, env) end
-  challenge(self, x, env, stale, credentials ~= nil)
+  if self.type == "form" or (self.type == "auth" and not given and is_browser(x)) then return form_user(self, x, env) end
+  challenge(self, x, env, stale, given ~= nil)
   return nil
 end
 

@@ -1,5 +1,6 @@
 -- One request and its answer: the object that a page knows as `request` and as `response`. It is of no use once the
 -- answer is complete: using it then raises.
+local html = require "cosock.http.html"
 local path = require "cosock.http.path"
 local Request = require "cosock.http.request"
 local Response = require "cosock.http.response"
@@ -49,8 +50,7 @@ local function fail(self, text)
     self:reset()
     self:senderror(500)
     if self.show_errors then
-      local shown = text:gsub("[<>&]", {["<"] = "&lt;", [">"] = "&gt;", ["&"] = "&amp;"})
-      self.buffer[2] = "<pre>" .. shown .. "</pre>\n"
+      self.buffer[2] = "<pre>" .. html.escape(text) .. "</pre>\n"
       self.size = self.size + #self.buffer[2]
     end
   end

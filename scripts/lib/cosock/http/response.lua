@@ -1,5 +1,7 @@
 -- The half of an exchange that is about the answer (ba-api C.7). What is written is collected; an answer that fits into
 -- BUFFER goes out whole with its length, a longer one in chunks.
+local html = require "cosock.http.html"
+
 local BUFFER = 16384
 local NAMES = {} -- how the fields are written that we know ourselves
 for name in ("Content-Type Content-Length Transfer-Encoding Connection Date Server Location Set-Cookie Cache-Control"):gmatch "%S+" do
@@ -206,14 +208,10 @@ function Response:answer(status, type, body)
   return true
 end
 
-local function escape(text)
-  return (text:gsub("[<>&\"']", function(c) return ("&#%d;"):format(c:byte()) end))
-end
-
 function Response:senderror(code, message)
   local reason = ba.http.reason(code)
-  local title = escape(("%d %s"):format(code, reason))
-  local text = message and "<p>" .. escape(tostring(message)) .. "</p>" or ""
+  local title = html.escape(("%d %s"):format(code, reason))
+  local text = message and "<p>" .. html.escape(tostring(message)) .. "</p>" or ""
   return self:answer(code, "text/html; charset=utf-8",
                      ("<!DOCTYPE html>\n<html><title>%s</title><h1>%s</h1>%s</html>\n"):format(title, title, text))
 end
