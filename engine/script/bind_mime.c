@@ -196,15 +196,6 @@ static int mime_qp(lua_State *L)
     return give(L, &in, used);
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* As encode_one. What is no code stays as it is. */
 static size_t CS_RAISES decode_one(luaL_Buffer *b, const char *s, size_t n, bool last)
 {
@@ -221,8 +212,8 @@ static size_t CS_RAISES decode_one(luaL_Buffer *b, const char *s, size_t n, bool
     if (n >= 3 && s[1] == '\r' && s[2] == '\n') {
         return 3;
     }
-    if (n >= 3 && hex_value(s[1]) >= 0 && hex_value(s[2]) >= 0) {
-        luaL_addchar(b, (char)(hex_value(s[1]) << 4 | hex_value(s[2])));
+    if (n >= 3 && cs_hex_digit(s[1]) >= 0 && cs_hex_digit(s[2]) >= 0) {
+        luaL_addchar(b, (char)(cs_hex_digit(s[1]) << 4 | cs_hex_digit(s[2])));
         return 3;
     }
     luaL_addchar(b, '=');
