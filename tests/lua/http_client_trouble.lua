@@ -32,6 +32,23 @@ local function get(port, what, ms)
   return body, why
 end
 
+-- What writing gives in the end when the server reads no body; first, if given, is what it does at the request.
+-- It stays until over.over.
+local function upload_unread(h, over, first)
+  local port = web.serve(function(sock)
+    if first then first(sock) end
+    check.wait(function() return over.over end)
+    return false
+  end)
+  eq(h:request {url = web.url(port), method = "PUT"}, true)
+  local done, err
+  repeat done, err = h:write(check.bulk("x", 1000000)) until not done
+  return done, err
+end
+
+-- To be closed: over.over is true from then on.
+local function at_end() return setmetatable({}, {__close = function(t) t.over = true end}) end
+
 local OK = "HTTP/1.1 200 OK\r\n"
 
 both("answers in pieces", function()
@@ -112,34 +129,19 @@ both("a slow rest that nobody wants does not hold up the next request", function
 end)
 
 both("a server that does not read", function()
-  local over <close> = setmetatable({}, {__close = function(t) t.over = true end})
-  local port = web.serve(function()
-    check.wait(function() return over.over end)
-    return false
-  end)
+  local over <close> = at_end()
   local h <close> = httpc.create()
   h:timeout(50)
-  eq(h:request {url = web.url(port), method = "PUT"}, true)
-  local done, err
-  repeat done, err = h:write(check.bulk("x", 1000000)) until not done
-  results({nil, "timeout"}, done, err)
+  results({nil, "timeout"}, upload_unread(h, over))
   results({nil, "timeout"}, h:write "x")
   results({nil, "timeout"}, h:status())
 end)
 
 both("a server that answers and does not read", function()
-  local over <close> = setmetatable({}, {__close = function(t) t.over = true end})
-  local port = web.serve(function(sock)
-    web.answer(sock, 507, "full")
-    check.wait(function() return over.over end)
-    return false
-  end)
+  local over <close> = at_end()
   local h <close> = httpc.create()
   h:timeout(1000)
-  eq(h:request {url = web.url(port), method = "PUT"}, true)
-  local done, err
-  repeat done, err = h:write(check.bulk("x", 1000000)) until not done
-  results({nil, 507}, done, err)
+  results({nil, 507}, upload_unread(h, over, function(sock) web.answer(sock, 507, "full") end))
   eq(h:status(), 507)
 end)
 
@@ -181,16 +183,10 @@ both("somebody closes it while it waits", function()
 end)
 
 both("somebody closes it while it writes", function()
-  local over <close> = setmetatable({}, {__close = function(t) t.over = true end})
+  local over <close> = at_end()
   local h = httpc.create()
-  local port = web.serve(function()
+  results({nil, "closed"}, upload_unread(h, over, function()
     ba.thread.run(function() h:close() end)
-    check.wait(function() return over.over end)
-    return false
-  end)
-  eq(h:request {url = web.url(port), method = "PUT"}, true)
-  local done, err
-  repeat done, err = h:write(check.bulk("x", 1000000)) until not done
-  results({nil, "closed"}, done, err)
+  end))
   results({nil, "closed"}, h:status())
 end)

@@ -153,6 +153,20 @@ function check.pair(options)
   return sock, accepted
 end
 
+-- Calls f, which waits: another coroutine must run meanwhile.
+function check.others_run(f)
+  local turns, going = 0, true
+  ba.thread.run(function()
+    while going do
+      turns = turns + 1
+      ba.sleep(0)
+    end
+  end)
+  f()
+  going = false
+  check.ok(turns > 1, turns .. " turns of another coroutine")
+end
+
 -- Runs f as a cosocket of its own and waits for its results.
 function check.in_cosocket(f, ...)
   local results
