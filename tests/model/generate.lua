@@ -2,7 +2,7 @@
 -- is taken out of it; a step that makes no sense by then is passed over.
 local random = math.random
 
-local SHORT, LONG = 3, 600000 -- ms
+local SHORT, LONG = 3, 3000000 -- ms: over at once; never over
 
 local function weighted(list)
   local total = 0

@@ -4,8 +4,8 @@
 --
 -- It needs the far ends (far.lua): tests/e2e/test_model.py starts it with real ones, tests/sim/test_script.c in
 -- the simulator. seed, n: N sequences from that seed on. low, high: bytes that a connection always takes, and
--- that it never takes, while the far end does not read. patience: ms. cover=1: every row of the
--- rules must have been hit. replay=FILE: makes the one sequence of the file. broken=NAME: the API breaks a rule
+-- that it never takes, while the far end does not read. patience: ms. cover=1: goes on until every row of the
+-- rules was hit, for n * 50 sequences at most. replay=FILE: makes the one sequence of the file. broken=NAME: the API breaks a rule
 -- (broken.lua), and that must be noticed. parallel: how many sequences at the same time. verbose=1: each step to the log. stop=1: ends with the engine being stopped.
 local arguments = {...}
 local options = {seed = os.time(), n = 100, patience = 5000, low = 100000, high = 6000000, cover = 0, parallel = 1}
@@ -77,15 +77,21 @@ local function verdict(good, text)
   os.exit(good)
 end
 
-local function check_rows()
+-- The rows that nothing has hit; those of a stop are hit at the very end.
+local function missing_rows(stopped)
   local missing = {}
+  for _, r in ipairs(model.rows) do
+    if not model.hits[r.name] and (stopped or not r.name:find "^A.7 stop") then missing[#missing + 1] = r.name end
+  end
+  return missing
+end
+
+local function check_rows()
   print "# rows of the rules, and how often each was hit"
   for _, r in ipairs(model.rows) do
-    local n = model.hits[r.name] or 0
-    print(("# %7d  %-24s %s"):format(n, r.name, r.text))
-    local by_stop = r.name:find "^A.7 stop" and options.stop ~= 1
-    if n == 0 and not by_stop then missing[#missing + 1] = r.name end
+    print(("# %7d  %-24s %s"):format(model.hits[r.name] or 0, r.name, r.text))
   end
+  local missing = missing_rows(options.stop == 1)
   if #missing > 0 then verdict(false, "rows that were never hit: " .. table.concat(missing, ", ")) end
 end
 
@@ -142,16 +148,21 @@ end
 local limits = {low = options.low, high = options.high}
 local next_one, working, trouble = 1, 0, false
 
+local function is_last()
+  if next_one <= options.n then return false end
+  return options.cover ~= 1 or #missing_rows(false) == 0 or next_one > options.n * 50
+end
+
 -- Takes one sequence after the other; after some of them nothing may be left of its own.
 local function work(d)
   local since = 0
-  while next_one <= options.n and not trouble do
+  while not is_last() and not trouble do
     local seed = options.seed + next_one - 1
     next_one = next_one + 1
     local list = generate(seed, limits, d.drive.depths)
     local wrong, at = d.drive.sequence(list)
     since = since + 1
-    if not wrong and (since % 10 == 0 or next_one > options.n) then wrong, at = d.drive.nothing_left(), #list end
+    if not wrong and (since % 10 == 0 or is_last()) then wrong, at = d.drive.nothing_left(), #list end
     if wrong and not trouble then
       trouble = true
       failed(d, list, wrong, at, seed)
@@ -185,7 +196,7 @@ local function main()
   if ba.socket.stat() > sockets then verdict(false, ba.socket.stat() - sockets .. " sockets stay open") end
   if options.stop == 1 then stop_all(drivers[1].far) end
   if options.cover == 1 then check_rows() end
-  verdict(true, options.n .. " sequences from seed " .. options.seed)
+  verdict(true, next_one - 1 .. " sequences from seed " .. options.seed)
 end
 
 ba.thread.run(main)

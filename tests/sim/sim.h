@@ -115,6 +115,9 @@ void sim_actor_remove(struct sim_actor *a);
  * says that the test has all it wants: then the wait returns nothing. */
 void sim_set_done(bool (*done)(void));
 
+/* The run may compute this many seconds from now on: more means that it hangs. At first 60. */
+void sim_allow_seconds(unsigned seconds);
+
 /* ---- addresses ---- */
 
 enum sim_route {

@@ -87,9 +87,30 @@ uint64_t sim_latency(void)
     return sim_world.config.latency_ms ? sim_below(sim_world.config.latency_ms + 1) : 0;
 }
 
+static bool port_is_used(uint16_t port)
+{
+    cs_list_each(it, tmp, &sim_world.socks) {
+        if (cs_addr_port(&cs_container_of(it, struct sim_sock, node)->local) == port) {
+            return true;
+        }
+    }
+    cs_list_each(it, tmp, &sim_world.listeners) {
+        if (cs_addr_port(&cs_container_of(it, struct sim_listener, node)->addr) == port) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One after the other; the next time round, those that are in use are passed over. */
 uint16_t sim_port(void)
 {
-    return sim_world.next_port++;
+    uint16_t port;
+    do {
+        port = sim_world.next_port;
+        sim_world.next_port = port == UINT16_MAX ? SIM_PORT_FIRST : (uint16_t)(port + 1);
+    } while (port_is_used(port));
+    return port;
 }
 
 /* Something is to go to the other end; a chain of small sends does not push the arrival away. */

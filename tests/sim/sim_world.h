@@ -112,6 +112,7 @@ struct sim_sock *sim_listener_pop(struct sim_listener *l);
 
 /* Ordinary descriptors, numbered far beyond the real ones. */
 #define SIM_FD_BASE (1 << 20)
+#define SIM_PORT_FIRST 40000 /* of those that the system gives */
 struct sim_file {
     struct sim_sock *sock; /* one of the two, or neither: free */
     struct sim_listener *listener;

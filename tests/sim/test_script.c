@@ -18,10 +18,11 @@
 #include "sim_cell.h"
 
 #define PEERS_MAX 64
-#define LINE_MAX_ 256
+#define LINE_MAX_ 1024 /* "forget" and the names of all peers */
 #define ANSWER_MAX 65536
 #define WORDS_MAX 24
-#define ENDING_MS 200000
+#define FLUSH_MS 3600000 /* far ends read when a step says so */
+#define ENDING_MS (2 * FLUSH_MS)
 
 /* A sanitizer makes all of it ten times as slow: fewer sequences, and not every row is asked for.
  */
@@ -30,7 +31,7 @@
 #define COVERAGE "n=60 stop=1"
 #else
 #define SEQUENCES "10"
-#define COVERAGE "n=600 cover=1 stop=1"
+#define COVERAGE "n=200 cover=1 stop=1"
 #endif
 
 /* ---- the far ends: the other side of tests/model/far.lua ---- */
@@ -374,6 +375,7 @@ static void run_script(char **argv, int argc)
     cs_net_config_default(&config.net);
     config.net.out_high = 1u << 12;
     config.net.out_low = 1u << 11;
+    config.net.flush_ms = FLUSH_MS;
     config.net.log_connections = false;
     SIM_CHECK(cs_registry_create(&registry, NULL, 0) == 0);
     SIM_CHECK(cs_cell_create(&cell, &config, registry, why, sizeof why) == 0);
@@ -393,15 +395,23 @@ static void run_model(const char *extra)
     char *argv[WORDS_MAX];
     int n = 0;
     struct sim_config *k = sim_knobs();
+    unsigned sequences = (unsigned)atoi(env("MODEL_SEQUENCES", SEQUENCES));
+    sim_allow_seconds(300 + sequences / 5);
     k->interrupt_pm = 0;
     k->slots_max = 1024;
     k->rcvbuf = CS_MAX(k->rcvbuf, (size_t)8192); /* what far ends send always finds room */
+    /* The times in a sequence are patience and deadlines, never part of a rule: no kernel may be so
+     * slow that one of them is over. The script's patience ends what spins, not a number of turns.
+     */
+    k->sndbuf = CS_MAX(k->sndbuf, (size_t)512);
+    k->latency_ms = CS_MIN(k->latency_ms, 5u);
+    k->turns_max = UINT64_MAX;
     snprintf(text[n++], 64, "control=27001");
     snprintf(text[n++], 64, "live=27002");
     snprintf(text[n++], 64, "hole=27003");
     snprintf(text[n++], 64, "dead=27004");
     snprintf(text[n++], 64, "seed=%llu", (unsigned long long)sim_below(1000000000));
-    snprintf(text[n++], 64, "n=%s", env("MODEL_SEQUENCES", SEQUENCES));
+    snprintf(text[n++], 64, "n=%u", sequences);
     snprintf(text[n++], 64, "low=4096");
     snprintf(text[n++], 64, "high=%zu", 4096 + k->sndbuf + k->rcvbuf);
     snprintf(text[n++], 64, "patience=60000");
@@ -433,9 +443,8 @@ static void run_stopped(void)
     run_model("n=0 stop=1");
 }
 
-/* Enough sequences to hit every row of the rules, and the engine is stopped at the end. Over a calm
- * kernel: where everything drips through buffers of 64 bytes, so many take more turns than a run
- * may have, and what such kernels do to a sequence is seen by run_sequences.
+/* Sequences until every row of the rules was hit, and the engine is stopped at the end. Over a calm
+ * kernel: what others do to a sequence is seen by run_sequences.
  */
 static void run_coverage(void)
 {
@@ -443,7 +452,8 @@ static void run_coverage(void)
     run_model(COVERAGE);
 }
 
-/* The model notices each rule that is broken (tests/model/broken.lua). */
+/* The model notices each rule that is broken (tests/model/broken.lua), sooner or later. Over a calm
+ * kernel, so that nothing else can be what was noticed. */
 static void run_broken(void)
 {
     static const char *const rules[] = {
@@ -452,7 +462,8 @@ static void run_broken(void)
         "end_before_data",  "old_coroutine_closes", "second_connect",      "disabled_is_kept"};
     static unsigned turn_of; /* one after the other, a world each */
     char words[64];
-    snprintf(words, sizeof words, "n=500 patience=2000 broken=%s",
+    sim_config_calm(sim_knobs());
+    snprintf(words, sizeof words, "n=50000 patience=2000 broken=%s",
              rules[turn_of++ % CS_ARRAY_LEN(rules)]);
     run_model(words);
 }
