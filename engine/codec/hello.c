@@ -17,7 +17,8 @@
 #define MESSAGE_HEADER 4u
 #define ROOM_FIRST 1024u
 
-enum { EXT_SERVER_NAME = 0, EXT_ALPN = 16, EXT_VERSIONS = 43 };
+enum { EXT_SERVER_NAME = 0, EXT_GROUPS = 10, EXT_ALPN = 16, EXT_VERSIONS = 43, EXT_KEY_SHARE = 51 };
+enum { ALERT_ILLEGAL_PARAMETER = 47, ALERT_PROTOCOL_VERSION = 70 };
 
 /* ---- the message ---- */
 
@@ -296,4 +297,103 @@ const char *cs_hello_version_name(const uint8_t v[2])
     static const char *const names[] = {"SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
 
     return v[0] == 3 && v[1] < CS_ARRAY_LEN(names) ? names[v[1]] : NULL;
+}
+
+/* ---- what is against the rules ---- */
+
+/* A set of numbers of two bytes: a hello may hold thousands of extensions. */
+struct set {
+    uint64_t bits[65536 / 64];
+};
+
+static bool set_has(const struct set *s, uint32_t n)
+{
+    return s->bits[n / 64] >> n % 64 & 1;
+}
+
+static void set_add(struct set *s, uint32_t n)
+{
+    s->bits[n / 64] |= UINT64_C(1) << n % 64;
+}
+
+static bool twice(struct span all)
+{
+    struct set seen = {0};
+    struct span ext;
+    uint32_t type;
+
+    while (take_number(&all, 2, &type) && take_vector(&all, 2, &ext)) {
+        if (set_has(&seen, type)) {
+            return true;
+        }
+        set_add(&seen, type);
+    }
+    return false;
+}
+
+/* Empty when it is not there. */
+static struct span find(struct span all, uint32_t wanted)
+{
+    struct span ext;
+    uint32_t type;
+
+    while (take_number(&all, 2, &type) && take_vector(&all, 2, &ext)) {
+        if (type == wanted) {
+            return ext;
+        }
+    }
+    return (struct span){0};
+}
+
+static bool name_is_odd(struct span ext)
+{
+    struct span list, name;
+    uint32_t type;
+
+    return take_vector(&ext, 2, &list) && take_number(&list, 1, &type) &&
+           take_vector(&list, 2, &name) && !printable(name);
+}
+
+static bool shares_more(struct span groups, struct span shares)
+{
+    struct set listed = {0};
+    struct span list, key;
+    uint32_t group;
+
+    if (!take_vector(&groups, 2, &list)) {
+        return false;
+    }
+    while (take_number(&list, 2, &group)) {
+        set_add(&listed, group);
+    }
+    if (!take_vector(&shares, 2, &list)) {
+        return false;
+    }
+    while (take_number(&list, 2, &group) && take_vector(&list, 2, &key)) {
+        if (!set_has(&listed, group)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *cs_hello_fault(uint16_t version, const uint8_t *extensions, size_t len, uint8_t *alert)
+{
+    struct span all = {extensions, len}, shares = find(all, EXT_KEY_SHARE);
+
+    if (version < 0x0301) {
+        *alert = ALERT_PROTOCOL_VERSION;
+        return "a version before TLS 1.0";
+    }
+    *alert = ALERT_ILLEGAL_PARAMETER;
+    if (twice(all)) {
+        return "an extension twice";
+    }
+    if (name_is_odd(find(all, EXT_SERVER_NAME))) {
+        return "a name that is not printable ASCII";
+    }
+    if (shares.len > 0 && shares_more(find(all, EXT_GROUPS), shares)) {
+        return "a key share for a group that is not listed";
+    }
+    return NULL;
 }

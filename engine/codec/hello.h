@@ -57,4 +57,11 @@ const char *cs_hello_version_name(const uint8_t version[2]);
 /* Frees the memory; the results are gone. */
 void cs_hello_finish(struct cs_hello *h);
 
+/* For a server that answers a hello, the rules that TLS libraries are lenient about: no version of
+ * before TLS 1.0 (RFC 8446 D.5), no extension twice (4.2; RFC 5246 7.4.1.4), a name of printable
+ * ASCII (RFC 6066 3), key shares only for groups that are listed (RFC 8446 4.2.8). What cannot be
+ * parsed is left to the library. version: legacy_version; extensions: the list without its length.
+ * NULL, or what is wrong, which lives for ever, and the *alert to send (RFC 8446 6). */
+const char *cs_hello_fault(uint16_t version, const uint8_t *extensions, size_t len, uint8_t *alert);
+
 #endif

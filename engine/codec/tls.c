@@ -22,6 +22,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "codec/cert_store.h"
+#include "codec/hello.h"
 #include "codec/tls_inside.h"
 
 #define HEADER 5 /* of a record */
@@ -112,7 +113,7 @@ static int failure(struct cs_tls *t, int otherwise)
 {
     uint32_t code = ERR_peek_error();
     int reason = ERR_GET_REASON(code);
-    t->why = ERR_reason_error_string(code);
+    t->why = t->why ? t->why : ERR_reason_error_string(code);
     ERR_clear_error();
     if (io.err < 0) {
         return io.err;
@@ -250,9 +251,23 @@ static bool keep_offer(struct cs_tls *t, const SSL_CLIENT_HELLO *hello)
     return true;
 }
 
+/* BoringSSL sends no alert of its own behind ours. */
+static bool is_lawful(struct cs_tls *t, const SSL_CLIENT_HELLO *hello)
+{
+    uint8_t alert;
+    t->why = cs_hello_fault(hello->version, hello->extensions, hello->extensions_len, &alert);
+    if (t->why) {
+        SSL_send_fatal_alert(t->ssl, alert);
+    }
+    return !t->why;
+}
+
 enum ssl_select_cert_result_t cs_tls_on_hello(const SSL_CLIENT_HELLO *hello)
 {
     struct cs_tls *t = io.session;
+    if (!t->waiting && !is_lawful(t, hello)) {
+        return ssl_select_cert_error;
+    }
     if (t->context->choose && !t->chosen) {
         return t->waiting || keep_offer(t, hello) ? ssl_select_cert_retry : ssl_select_cert_error;
     }

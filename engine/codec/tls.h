@@ -32,7 +32,7 @@ struct cs_tls {
     struct ssl_st *ssl;
     struct cs_tls_context *context;
     char *host;       /* client: whom to reach, for the name check; NULL: nobody in particular */
-    const char *why;  /* BoringSSL's phrase for the last failure, or NULL; lives for ever */
+    const char *why;  /* what the last failure was, or NULL; lives for ever */
     bool strict;      /* client: an untrusted peer ends the handshake */
     bool partial : 1; /* a part of a record is inside BoringSSL */
     bool ended : 1;   /* close_notify has been sent */

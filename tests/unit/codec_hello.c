@@ -446,6 +446,99 @@ static void twice_is_refused(void **state)
     }
 }
 
+/* ---- what a server refuses ---- */
+
+/* A hello with these groups listed and these shared, which nothing is wrong with as long as the
+ * second are among the first. */
+static void build_shares(const uint16_t *listed, size_t n, const uint16_t *shared, size_t m)
+{
+    size_t list, ext;
+
+    text_len = 0;
+    put_number(10, 2);
+    ext = open_vector(2);
+    list = open_vector(2);
+    for (size_t i = 0; i < n; i++) {
+        put_number(listed[i], 2);
+    }
+    close_vector(list, 2);
+    close_vector(ext, 2);
+    put_number(51, 2);
+    ext = open_vector(2);
+    list = open_vector(2);
+    for (size_t i = 0; i < m; i++) {
+        put_number(shared[i], 2);
+        put_number(3, 2);
+        put("key", 3);
+    }
+    close_vector(list, 2);
+    close_vector(ext, 2);
+}
+
+/* The alert for the extensions in `text`, or 0. */
+static unsigned alert_for(uint16_t version)
+{
+    uint8_t *copy = malloc(text_len), alert = 0;
+    const char *why;
+
+    assert_non_null(copy);
+    memcpy(copy, text, text_len);
+    why = cs_hello_fault(version, copy, text_len, &alert);
+    free(copy);
+    return why ? alert : 0;
+}
+
+static void faults(void **state)
+{
+    static const uint16_t groups[] = {0x3a3a, 29, 23}, other[] = {29, 24};
+    (void)state;
+
+    build_shares(groups, 3, groups, 2);
+    assert_int_equal(alert_for(0x0303), 0);
+    assert_int_equal(alert_for(0x0301), 0); /* an old record of the version says nothing */
+    assert_int_equal(alert_for(0x0304), 0);
+    assert_int_equal(alert_for(0x0300), 70);
+    assert_int_equal(alert_for(0x0200), 70);
+    put_sni("www.example.com");
+    assert_int_equal(alert_for(0x0303), 0);
+    put_number(0xfafa, 2);
+    put_number(0, 2);
+    assert_int_equal(alert_for(0x0303), 0);
+    put_number(0xfafa, 2); /* one that nobody knows, a second time */
+    put_number(0, 2);
+    assert_int_equal(alert_for(0x0303), 47);
+    build_shares(groups, 3, other, 2);
+    assert_int_equal(alert_for(0x0303), 47);
+    build_shares(groups, 3, NULL, 0);
+    put_sni("\033[31mred");
+    assert_int_equal(alert_for(0x0303), 47);
+    text_len = 0;
+    assert_int_equal(alert_for(0x0303), 0);
+}
+
+/* What cannot be parsed is for the library to refuse; here it is only not read beyond. */
+static void faults_of_fragments(void **state)
+{
+    static const uint16_t groups[] = {29, 23};
+    (void)state;
+
+    build_shares(groups, 2, groups, 2);
+    put_sni("www.example.com");
+    for (size_t n = text_len; n > 0; n--) {
+        text_len = n - 1;
+        alert_for(0x0303);
+    }
+    for (int round = 0; round < 10000; round++) {
+        build_shares(groups, 2, groups, 2);
+        put_sni("www.example.com");
+        for (uint32_t n = 1 + rnd(3); n > 0; n--) {
+            text[rnd((uint32_t)text_len)] = (uint8_t)rnd(256);
+        }
+        unsigned alert = alert_for(0x0303);
+        assert_true(alert == 0 || alert == 47);
+    }
+}
+
 /* Random damage in random pieces: any result, but no byte beyond and no hang. */
 static void fuzz(void **state)
 {
@@ -521,6 +614,8 @@ int main(void)
         cmocka_unit_test(every_length_wrong),
         cmocka_unit_test(names_that_are_refused),
         cmocka_unit_test(twice_is_refused),
+        cmocka_unit_test(faults),
+        cmocka_unit_test(faults_of_fragments),
         cmocka_unit_test(fuzz),
 #ifdef CS_FAULTS
         cmocka_unit_test(no_memory),
