@@ -41,7 +41,7 @@ NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 SLOW = 4 if SANITIZER else 1
 
 # How many times longer one waits for what should have happened, on a machine that is busy with other things.
-PATIENCE = 4
+PATIENCE = 4 * SLOW
 
 SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 ERROR_LINE = re.compile(r"^(\S+Z (error) |<[0-3]>)")
@@ -49,7 +49,7 @@ ERROR_LINE = re.compile(r"^(\S+Z (error) |<[0-3]>)")
 
 def until(condition, seconds=10, what="the condition"):
     """Polls condition() until it is true and returns its value; fails long after so many seconds."""
-    limit = seconds * SLOW * PATIENCE
+    limit = seconds * PATIENCE
     end = time.monotonic() + limit
     pause = 0.002
     while True:
@@ -519,7 +519,7 @@ class Case(unittest.TestCase):
     def control(self, *arguments):
         """cosockctl; returns the finished process."""
         return subprocess.run([COSOCKCTL, "-s", f"{self.directory}/control.sock", *arguments],
-                              capture_output=True, text=True, timeout=60 * SLOW, check=False)
+                              capture_output=True, text=True, timeout=60 * PATIENCE, check=False)
 
     def status(self):
         """What the daemon says about itself."""

@@ -34,6 +34,6 @@ class ProtocolCase(harness.Case):
         """scripts/NAME.lua as test files, with PORT."""
         run = subprocess.run([harness.COSOCKD, "test", "-t", str(20000 * harness.SLOW), f"{SCRIPTS}/{name}.lua"],
                              env={**os.environ, "PORT": str(port), **env}, cwd=self.directory, stdin=subprocess.DEVNULL,
-                             capture_output=True, text=True, check=False, timeout=100 * harness.SLOW)
+                             capture_output=True, text=True, check=False, timeout=100 * harness.PATIENCE)
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
         self.assertIsNone(harness.SANITIZER_REPORT.search(run.stdout + run.stderr), run.stdout + run.stderr)

@@ -11,7 +11,7 @@ ADDRESS = r"is not an address"
 class BlockTest(harness.Case):
     def check(self, text):
         return subprocess.run([harness.COSOCKD, "-t", "-c", self.config(text)], capture_output=True, text=True, check=False,
-                              timeout=60 * harness.SLOW)
+                              timeout=60 * harness.PATIENCE)
 
     def assert_refused(self, script, block, pattern):
         run = self.check(f'service "web" {{ script = "{script}.lua", {block} }}\n')

@@ -52,7 +52,7 @@ class BrowserTest(harness.Case):
         run = subprocess.run(
             [self.chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom",
              f"--user-data-dir={self.directory}/profile", url],
-            capture_output=True, text=True, timeout=120 * harness.SLOW, check=False)
+            capture_output=True, text=True, timeout=120 * harness.PATIENCE, check=False)
         self.assertEqual(run.returncode, 0, run.stderr)
         return run.stdout
 

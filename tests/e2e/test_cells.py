@@ -220,7 +220,7 @@ class WorkersTest(ReloadCase):
             self.script("one")
             path = self.config(f'workers = 2\nservice "named" {{ script = "named.lua", port = {port} }}')
             run = subprocess.run([harness.COSOCKD, "-c", path], capture_output=True, text=True, check=False,
-                                 timeout=20 * harness.SLOW)
+                                 timeout=20 * harness.PATIENCE)
             self.assertEqual(run.returncode, 1, run.stderr)
             self.assertRegex(run.stderr, r"named\.lua:\d+: bind")
 

@@ -42,7 +42,7 @@ class CliCase(harness.Case):
         return self.finish([harness.COSOCKD, *arguments], **options)
 
     def finish(self, command, timeout=60, **options):
-        run = subprocess.run(command, capture_output=True, text=True, timeout=timeout * harness.SLOW, check=False,
+        run = subprocess.run(command, capture_output=True, text=True, timeout=timeout * harness.PATIENCE, check=False,
                              cwd=self.directory, stdin=subprocess.DEVNULL, **options)
         report = harness.SANITIZER_REPORT.search(run.stdout + run.stderr)
         if report:
@@ -577,7 +577,7 @@ class ControlTest(CliCase):
         command = [harness.COSOCKCTL, "-s", f"{self.directory}/control.sock", "reload", "--wait"]
         runs = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(20)]
         for run in runs:
-            self.assertIn(b"reloaded", run.communicate(timeout=60 * harness.SLOW)[0])
+            self.assertIn(b"reloaded", run.communicate(timeout=60 * harness.PATIENCE)[0])
             self.assertEqual(run.returncode, 0)
         self.assertTrue(d.alive())
 

@@ -32,7 +32,7 @@ class Pages(harness.Case):
 
     def get(self, path, method="GET", body=None, headers=None):
         """(status, headers, body) of one request on a connection of its own."""
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20 * harness.SLOW)
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20 * harness.PATIENCE)
         try:
             c.putrequest(method, path, skip_accept_encoding=True)
             for name, value in (headers or {}).items():
@@ -704,7 +704,7 @@ class DirectTest(harness.Case):
         d = self.run_cosockd(["-p", harness.SCRIPTS, "--app", "pages", f"127.0.0.1:{port}"])
         d.wait_listening([port])
         d.expect("bad.lsp:2: ")
-        c = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         c.request("GET", "/")
         self.assertEqual(c.getresponse().read(), b"42")
         c.request("GET", "/bad.lsp")

@@ -30,7 +30,7 @@ class Mqtt(protocols.ProtocolCase):
             where = ["-h", "127.0.0.1", "-p", str(port), "-V", version]
 
             def say(topic, text, where=where):
-                subprocess.run([publish, *where, "-t", topic, "-m", text], check=True, timeout=20)
+                subprocess.run([publish, *where, "-t", topic, "-m", text], check=True, timeout=60)
 
             with subprocess.Popen([subscribe, *where, "-t", "t/#", "-F", "%t %p"], stdout=subprocess.PIPE,
                                   preexec_fn=harness.die_with_parent) as listener:

@@ -26,7 +26,7 @@ class Mysql(protocols.ProtocolCase):
         self.serve([server, "--no-defaults", user, f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1",
                     f"--socket={data}/s", f"--pid-file={data}/pid", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0",
                     "--innodb-log-file-size=4M"], port)
-        subprocess.run([client, "--no-defaults", "-u", "root", "-S", f"{data}/s"], input=SETUP, text=True, check=True, timeout=30)
+        subprocess.run([client, "--no-defaults", "-u", "root", "-S", f"{data}/s"], input=SETUP, text=True, check=True, timeout=90)
         self.run_script("mysql", port)
 
 

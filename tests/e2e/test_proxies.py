@@ -169,7 +169,7 @@ class ConnectTest(ProxyCase):
         for name in ("connect.lua", "socks.lua"):
             port = harness.free_port()
             conf = self.write("open.lua", f'service "p" {{ script = "{harness.SCRIPTS}/{name}", listen = "0.0.0.0:{port}" }}\n')
-            run = subprocess.run([harness.COSOCKD, "-t", "-c", conf], capture_output=True, text=True, check=False, timeout=30)
+            run = subprocess.run([harness.COSOCKD, "-t", "-c", conf], capture_output=True, text=True, check=False, timeout=90)
             self.assertNotEqual(run.returncode, 0)
             self.assertIn("open to everybody: give users or destinations", run.stderr)
 

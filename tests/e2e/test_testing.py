@@ -99,7 +99,7 @@ it("goes on", function() end)
 class TestFiles(harness.Case):
     def run_test(self, *arguments):
         run = subprocess.run([harness.COSOCKD, "test", *arguments], capture_output=True, text=True, check=False,
-                             timeout=60 * harness.SLOW, cwd=self.directory, stdin=subprocess.DEVNULL)
+                             timeout=60 * harness.PATIENCE, cwd=self.directory, stdin=subprocess.DEVNULL)
         self.assertIsNone(harness.SANITIZER_REPORT.search(run.stdout + run.stderr), run.stdout + run.stderr)
         return run
 

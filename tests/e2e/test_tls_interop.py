@@ -87,7 +87,7 @@ class TlsInterop(harness.Case):
         """A session with s_client, which stays until the daemon closes."""
         return subprocess.run([self.openssl, "s_client", "-connect", f"127.0.0.1:{self.port}", "-CAfile", self.pki.ca,
                                "-verify_return_error", "-servername", "localhost", "-quiet", *words],
-                              input="hello\n", capture_output=True, text=True, timeout=30 * harness.SLOW, check=False)
+                              input="hello\n", capture_output=True, text=True, timeout=30 * harness.PATIENCE, check=False)
 
     def ask(self, *words):
         """What the daemon says about such a session."""
@@ -143,14 +143,14 @@ class TlsInterop(harness.Case):
         curl = self.need("curl")
         for words in (["--tls-max", "1.2"], ["--tlsv1.3"], ["--http1.1"]):
             run = subprocess.run([curl, "-sS", "--cacert", self.pki.ca, *words, f"https://localhost:{self.port}/"],
-                                 capture_output=True, text=True, timeout=30 * harness.SLOW, check=False)
+                                 capture_output=True, text=True, timeout=30 * harness.PATIENCE, check=False)
             self.assertEqual(run.returncode, 0, run.stderr)
             self.assertEqual(run.stdout.split()[2:4], ["new", "http/1.1"])
 
     def test_renegotiation_is_refused(self):
         self.serve()
         run = subprocess.run([self.openssl, "s_client", "-connect", f"127.0.0.1:{self.port}", "-tls1_2", "-legacy_renegotiation"],
-                             input="R\n", capture_output=True, text=True, timeout=30 * harness.SLOW, check=False)
+                             input="R\n", capture_output=True, text=True, timeout=30 * harness.PATIENCE, check=False)
         self.assertIn("RENEGOTIATING", run.stderr)
         self.assertNotEqual(run.returncode, 0)
 

@@ -18,7 +18,7 @@ NAMES = 1500
 LONG = "cosockd " * 400  # a TXT record that needs EDNS
 
 
-def udp_socket(port=None, timeout=10):
+def udp_socket(port=None, timeout=40):
     """Connected to a port of this machine, or bound to a free one."""
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.settimeout(timeout * harness.SLOW)
@@ -119,7 +119,7 @@ class Case(harness.Case):
         self.addCleanup(stop)
         return s.getsockname()[1]
 
-    def client(self, port, timeout=10):
+    def client(self, port, timeout=40):
         s = udp_socket(port, timeout)
         self.addCleanup(s.close)
         return s

@@ -312,7 +312,7 @@ class ClientTest(Conformance, harness.Case):
         self.cosockd(ECHO, ["client", server.port, *self.files()], env={"DEFLATE": kind})
 
     def socket(self):
-        s = self.waiting[-1][1].get(timeout=20 * harness.SLOW)
+        s = self.waiting[-1][1].get(timeout=20 * harness.PATIENCE)
         s.settimeout(20 * harness.SLOW)
         return s
 

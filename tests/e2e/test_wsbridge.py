@@ -379,7 +379,7 @@ end)
                 heard = []
 
                 def hear():
-                    subprocess.run([publish, *where, "-m", "through"], check=True, timeout=20)
+                    subprocess.run([publish, *where, "-m", "through"], check=True, timeout=60)
                     heard.append(listener.stdout.read() or b"")
                     return b"through" in b"".join(heard)
 

@@ -417,7 +417,7 @@ local function drive(port, count, size)
   local data, n, bad = check.pattern(size), 0, nil
   for _ = 1, count do
     ba.socket.event(function(s)
-      local good, err = ba.socket.connect("127.0.0.1", port, {timeout = 10000})
+      local good, err = ba.socket.connect("127.0.0.1", port, {timeout = 50000})
       if good then
         ba.socket.event(function() s:write(data) end)
         local got

@@ -229,7 +229,7 @@ check.both("a proxy that gives away the accepted socket", function()
   local n = 0
   for i = 1, 200 do
     ba.socket.event(function(s)
-      ok(ba.socket.connect("127.0.0.1", port, {timeout = 10000}))
+      ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000}))
       local text = ("tunnel %d "):format(i):rep(1000)
       s:write(text)
       if check.read(s, #text) == text then n = n + 1 end

@@ -296,7 +296,7 @@ check.job("1,000 connections at a time", function()
   local n = 0
   for i = 1, 1000 do
     ba.socket.event(function(s)
-      ok(ba.socket.connect("127.0.0.1", port, {timeout = 10000}))
+      ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000}))
       s:write(i)
       if check.read(s, #tostring(i)) == tostring(i) then n = n + 1 end
     end)

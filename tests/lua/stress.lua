@@ -139,7 +139,7 @@ check.job("a clean connection next to it arrives whole", function()
   local data = check.pattern(3000000)
   for _ = 1, 3 do
     check.in_cosocket(function(s)
-      ok(ba.socket.connect("127.0.0.1", echo_port, {timeout = 10000}))
+      ok(ba.socket.connect("127.0.0.1", echo_port, {timeout = 50000}))
       ba.socket.event(function() s:write(data) end)
       ok(check.read(s, #data) == data, "bytes differ")
     end)

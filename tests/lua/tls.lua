@@ -7,7 +7,7 @@ local any = tls.server() -- localhost, 127.0.0.1
 local client = tls.client()
 
 local function connect(port, options)
-  local op = {shark = client, timeout = 10000}
+  local op = {shark = client, timeout = 50000}
   for k, v in pairs(options or {}) do op[k] = v end
   return ba.socket.connect("127.0.0.1", port, op)
 end
@@ -355,10 +355,10 @@ check.job("relay: TCP to TLS, TLS to TCP, TLS to TLS", function()
   for _, case in ipairs {{nil, secure_port, client}, {any, plain_port, nil}, {any, secure_port, client}} do
     local result
     local front, port = check.listen(function(s)
-      local up = ok(check.in_job(ba.socket.connect, "127.0.0.1", case[2], {shark = case[3], timeout = 10000}))
+      local up = ok(check.in_job(ba.socket.connect, "127.0.0.1", case[2], {shark = case[3], timeout = 50000}))
       result = ok(ba.socket.relay(s, up))
     end, {shark = case[1]})
-    local sock = ok(ba.socket.connect("127.0.0.1", port, {shark = case[1] and client, timeout = 10000}))
+    local sock = ok(ba.socket.connect("127.0.0.1", port, {shark = case[1] and client, timeout = 50000}))
     local data = check.pattern(1000000)
     ba.thread.run(function() sock:write(data) end)
     eq(check.read(sock, #data), data)

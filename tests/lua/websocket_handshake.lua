@@ -18,11 +18,11 @@ end
 local function asked(text)
   local peer, sock = check.pair()
   peer:write(text)
-  return sock, ok(ba.http.reader(sock, "request"):head(5000)), peer
+  return sock, ok(ba.http.reader(sock, "request"):head(50000)), peer
 end
 
 local function answer_to(peer)
-  local head = ok(ba.http.reader(peer, "response"):head(5000))
+  local head = ok(ba.http.reader(peer, "response"):head(50000))
   return head.status, head.header
 end
 
@@ -106,7 +106,7 @@ end)
 local function connect(text, options)
   local sock, peer = check.pair()
   peer:event(function(s)
-    local head = ok(ba.http.reader(s, "request"):head(5000))
+    local head = ok(ba.http.reader(s, "request"):head(50000))
     local key = ba.crypto.hash "sha1"(head.header["sec-websocket-key"] .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")(true, "b64")
     s:write((text:gsub("KEY", key)))
     s:read()
@@ -153,7 +153,7 @@ check.both("both sides are ours", function()
   local client, server = check.pair()
   local done
   ba.thread.run(function()
-    local head = ok(ba.http.reader(server, "request"):head(5000))
+    local head = ok(ba.http.reader(server, "request"):head(50000))
     eq(head.target, "/path")
     done = ok(websocket.accept(server, head, {subprotocols = {"echo"}, messages = true}))
     server:write(server:read())
@@ -220,7 +220,7 @@ describe("compression", function()
       local options = {deflate = deflate, messages = true, maxsize = 2000000}
       local over
       ba.thread.run(function()
-        ok(websocket.accept(server, ok(ba.http.reader(server, "request"):head(5000)), options))
+        ok(websocket.accept(server, ok(ba.http.reader(server, "request"):head(50000)), options))
         while true do
           local data, text = server:read()
           if not data or not server:write(data, text) then break end
