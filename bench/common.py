@@ -131,12 +131,12 @@ def session(o, ports, many=False):
 
 # ---- processes ----
 
-def process_memory(pids):
-    """Resident bytes."""
+def process_memory(pids, what="Rss"):
+    """Resident bytes. what: "Pss" shares out what processes have in common."""
     total = 0
     for pid in pids:
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
-            total += next(int(line.split()[1]) * 1024 for line in f if line.startswith("Rss:"))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+            total += next((int(line.split()[1]) * 1024 for line in f if line.startswith(f"{what}:")), 0)
     return total
 
 

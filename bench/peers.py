@@ -1,5 +1,6 @@
 """The proxies that are compared: how each is configured, started, looked at and stopped."""
 
+import json
 import os
 import shutil
 import signal
@@ -53,6 +54,7 @@ class Peer:
     def __init__(self, bench, port):
         self.bench = bench
         self.port = port
+        self.front = port  # what the load connects to
         self.process = None
         self.log = os.path.join(bench.directory, f"{self.name.replace(' ', '-')}.log")
 
@@ -113,6 +115,10 @@ class Peer:
             self.process.kill()
             self.process.wait()
         self.process = None
+
+    def quit(self):
+        """For good."""
+        self.stop()
 
 
 class Cosockd(Peer):
@@ -271,4 +277,81 @@ class Socat(Peer):
         return " ".join(run.stdout.split("\n")[1].split()[:3])
 
 
-ALL = (Relay, Loop, Haproxy, HaproxySplice, Nginx, NginxLua, Socat)
+TUNNELS = (Relay, Loop, Haproxy, HaproxySplice, Nginx, NginxLua, Socat)
+
+
+# ---- bridges from WebSockets to TCP; the load stays plain, and a cosockd beside it makes WebSockets of it
+
+class Bridge(Peer):
+    works = ("rr", "bulk", "rate", "memory")
+
+    def __init__(self, bench, port):
+        super().__init__(bench, port)
+        self.front = port + 100
+        self.client = None
+
+    def start(self):
+        super().start()
+        if self.client is None:
+            self.client = subprocess.Popen(self.bench.pinned(1) + [common.COSOCKD, os.path.join(HERE, "scripts", "wsfront.lua"),
+                                                                   str(self.front), str(self.port)], stdin=subprocess.DEVNULL)
+            until(lambda: accepts(self.front), 20, "the client's side")
+
+    def quit(self):
+        super().quit()
+        if self.client:
+            self.client.terminate()
+            self.client.wait()
+
+    def addresses(self):
+        return [f"127.0.0.1:{self.port}", f"127.0.0.1:{self.bench.origin[0]}"]
+
+
+class CosockdBridge(Bridge):
+    name = "cosockd wsbridge"
+    script = os.path.join(os.path.dirname(HERE), "scripts", "wsbridge.lua")
+
+    def command(self):
+        return [common.COSOCKD, self.script, *self.addresses()]
+
+    version = Cosockd.version
+
+
+class CosockdWsLoop(CosockdBridge):
+    name = "cosockd loop"
+    script = os.path.join(HERE, "scripts", "wsloop.lua")
+
+
+class Websockify(Bridge):
+    """A process for each connection."""
+
+    name = "websockify"
+    works = ("rr", "bulk", "memory")
+    connections = 64
+
+    def command(self):
+        return [program("websockify"), *self.addresses()]
+
+    def memory(self):
+        return common.process_memory(self.pids(), "Pss")
+
+    def version(self):
+        run = subprocess.run(["dpkg-query", "-W", "websockify"], capture_output=True, text=True, check=False)
+        return run.stdout.replace("\t", " ").strip() or "websockify"
+
+
+class Node(Bridge):
+    name = "node ws"
+
+    def command(self):
+        if not os.path.isdir("/usr/share/nodejs/ws"):
+            raise Unavailable("node-ws is not installed")
+        return ["env", "NODE_PATH=/usr/share/nodejs", program("node"), os.path.join(HERE, "scripts", "wsbridge.js"),
+                str(self.port), str(self.bench.origin[0])]
+
+    def version(self):
+        with open("/usr/share/nodejs/ws/package.json", encoding="utf-8") as f:
+            return f"node {subprocess.run([program('node'), '-v'], capture_output=True, text=True, check=False).stdout.strip()}, ws {json.load(f)['version']}"
+
+
+BRIDGES = (CosockdBridge, CosockdWsLoop, Websockify, Node)

@@ -23,6 +23,10 @@ RATIOS = (
     ("cosockd relay", "nginx"),
     ("cosockd loop", "haproxy"),
     ("cosockd relay", "haproxy splice"),
+    ("cosockd wsbridge", "websockify"),
+    ("cosockd wsbridge", "node ws"),
+    ("cosockd loop", "websockify"),
+    ("cosockd loop", "node ws"),
 )
 
 

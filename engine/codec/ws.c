@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/mem.h"
+
 #define FIN 0x80u
 #define RSV1 0x40u
 #define RSV 0x70u
@@ -14,6 +16,12 @@
 void cs_ws_init(struct cs_ws *w, const struct cs_ws_options *options)
 {
     *w = (struct cs_ws){.options = *options, .header_need = 2};
+}
+
+void cs_ws_drop(struct cs_ws *w)
+{
+    cs_free(w->control);
+    w->control = NULL;
 }
 
 static int refuse(struct cs_ws *w, uint16_t code, const char *why)
@@ -154,10 +162,16 @@ static int data_piece(struct cs_ws *w, uint8_t *data, size_t n, struct cs_ws_par
     return CS_WS_DATA;
 }
 
-static int control_piece(struct cs_ws *w, const uint8_t *data, size_t n, struct cs_ws_part *part)
+static int control_piece(struct cs_ws *w, uint8_t *data, size_t n, struct cs_ws_part *part)
 {
     part->used += n;
-    if (n > 0) {
+    if (n < w->len && !w->control) {
+        w->control = cs_alloc((size_t)w->len);
+        if (!w->control) {
+            return -ENOMEM;
+        }
+    }
+    if (w->control && n > 0) {
         memcpy(w->control + w->at, data, n);
     }
     w->at += n;
@@ -165,7 +179,7 @@ static int control_piece(struct cs_ws *w, const uint8_t *data, size_t n, struct 
         return CS_WS_MORE;
     }
     part->op = (enum cs_ws_op)w->opcode;
-    part->data = w->control;
+    part->data = w->control ? w->control : data;
     part->len = (size_t)w->len;
     frame_over(w);
     return CS_WS_CONTROL;
@@ -185,6 +199,9 @@ int cs_ws_next(struct cs_ws *w, uint8_t *data, size_t len, struct cs_ws_part *pa
     *part = (struct cs_ws_part){0};
     if (w->code) {
         return -EBADMSG;
+    }
+    if (!w->in_payload) {
+        cs_ws_drop(w);
     }
     while (part->used < len || (w->in_payload && w->len == 0)) {
         if (w->in_payload) {

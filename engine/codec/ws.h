@@ -4,7 +4,8 @@
  *   HEADER ──▶ PAYLOAD ──▶ HEADER ...        data frames: handed out as they arrive, not collected
  *                                            control frames (at most 125 bytes): handed out whole
  *
- * No socket and no handshake here; masks are taken off in place. No memory is allocated.
+ * No socket and no handshake here; masks are taken off in place. The only memory is that of a
+ * control frame that comes in pieces.
  */
 #ifndef CS_CODEC_WS_H
 #define CS_CODEC_WS_H
@@ -48,7 +49,7 @@ struct cs_ws {
     uint8_t mask[4];
     uint64_t len, at; /* of the payload of the frame in progress */
     struct cs_utf8 utf8;
-    uint8_t control[CS_WS_CONTROL_MAX];
+    uint8_t *control; /* its payload so far; NULL: nothing is kept */
 };
 
 enum cs_ws_got {
@@ -70,9 +71,12 @@ struct cs_ws_part {
 
 void cs_ws_init(struct cs_ws *w, const struct cs_ws_options *options);
 
+/* Frees what it holds. */
+void cs_ws_drop(struct cs_ws *w);
+
 /* Looks at data, the next bytes of the connection, up to the next thing to tell; call again with
- * the rest. Returns enum cs_ws_got, or -EBADMSG: close with w->code. After an error: nothing more.
- */
+ * the rest. Returns enum cs_ws_got, -EBADMSG: close with w->code, or -ENOMEM. After an error:
+ * nothing more. */
 CS_MUST_CHECK int cs_ws_next(struct cs_ws *w, uint8_t *data, size_t len, struct cs_ws_part *part);
 
 /* True between two messages: where a connection may end without losing a part of one. */

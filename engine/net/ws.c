@@ -396,16 +396,17 @@ static int take_close(struct ws *w, const struct cs_ws_part *part)
 
 static int take_control(struct ws *w, const struct cs_ws_part *part)
 {
-    int err = cs_stream_consume(w->lower, part->used, NULL);
-    if (err == 0 && part->op == CS_WS_CLOSE) {
+    int err = 0;
+    if (part->op == CS_WS_CLOSE) {
         err = take_close(w, part);
-    } else if (err == 0 && part->op == CS_WS_PING && !w->close_sent) {
+    } else if (part->op == CS_WS_PING && !w->close_sent) {
         cs_chain_clear(&w->pong);
         err = cs_chain_append(&w->pong, part->data, part->len);
         w->pong_owed = true;
         send_pong(w);
     }
-    return err;
+    int gone = cs_stream_consume(w->lower, part->used, NULL); /* part->data lies there */
+    return err < 0 ? err : gone;
 }
 
 /* Takes the next piece from below, at most one slice. 0, or why the stream has broken. */
@@ -422,6 +423,8 @@ static int take_part(struct ws *w)
         return take_data(w, &part);
     case CS_WS_CONTROL:
         return take_control(w, &part);
+    case -ENOMEM:
+        return -ENOMEM;
     default:
         return fail(w, w->codec.code, w->codec.code == CODE_TOO_BIG ? CS_ETOOBIG : CS_EWS);
     }
@@ -578,6 +581,7 @@ static void on_closed(void *user, struct cs_stream *lower)
     cs_list_remove(&w->node);
     stop_timer(w);
     drop_packed(w);
+    cs_ws_drop(&w->codec);
     cs_chain_clear(&w->s.in);
     cs_chain_clear(&w->marks);
     cs_chain_clear(&w->pong);

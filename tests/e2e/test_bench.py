@@ -28,7 +28,7 @@ class BenchTest(harness.Case):
                               "--port", str(port), *options], capture_output=True, text=True, check=False,
                              timeout=120 * harness.PATIENCE, env=os.environ | {"COSOCK_BUILD": build, "TMPDIR": self.directory})
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
-        with open(glob.glob(f"{self.directory}/{os.path.basename(name)}-*.json")[0], encoding="utf-8") as f:
+        with open(glob.glob(f"{self.directory}/*-*.json")[0], encoding="utf-8") as f:
             return json.load(f)
 
     def test_compare(self):
@@ -36,6 +36,11 @@ class BenchTest(harness.Case):
                                "--tunnels", "50", "--closing", "1", "--work", "rr", "--work", "bulk", "--work", "rate")
         self.assertEqual({s["peer"] for s in found["samples"]}, {"cosockd relay", "cosockd loop"})
         self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
+
+    def test_websockets(self):
+        found = self.run_bench("compare", 17300, "--websockets", "--only", "cosockd", "--runs", "1", "--seconds", "0.2", "--gib", "0.02",
+                               "--tunnels", "50", "--closing", "1", "--work", "bulk", "--work", "memory")
+        self.assertEqual({s["peer"] for s in found["samples"]}, {"cosockd wsbridge", "cosockd loop"})
 
     def test_c262k(self):
         found = self.run_bench("c262k", "--kind", "loop", "-c", "300", "--idle", "0.2", "--busy", "0.5")

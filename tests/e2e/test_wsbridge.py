@@ -14,34 +14,7 @@ import pki
 import ws
 
 # What users write: the same bridge on the generic API.
-LOOP = """
-local address = require "cosock.address"
-local websocket = require "cosock.websocket"
-local listen, target = ...
-
-local function pump(from, to)
-  while true do
-    local data = from:read()
-    if not data or not to:write(data) then break end
-  end
-  from:close()
-  to:close()
-end
-
-local function serve(client)
-  local head = ba.http.reader(client, "request"):head(10000)
-  if not head or not websocket.accept(client, head, {subprotocols = {"binary", "mqtt"}, maxframe = 1 << 24}) then return end
-  ba.socket.event(function(server)
-    if not address.connect(target) then return client:close() end
-    client:enable(server)
-    pump(server, client)
-  end)
-  local server = client:disable()
-  if server then pump(client, server) end
-end
-
-address.listen(listen, function(client) client:event(serve, "s") end)
-"""
+LOOP = os.path.join(harness.ROOT, "bench", "scripts", "wsloop.lua")
 
 
 class BridgeCase(harness.Case):
@@ -146,7 +119,8 @@ class BothBridges:
 class LoopTest(BothBridges, BridgeCase):
     def start(self, origin):
         port = harness.free_port()
-        self.cosockd(LOOP, [f"127.0.0.1:{port}", f"127.0.0.1:{origin.port}"], listens=[port])
+        with open(LOOP, encoding="ascii") as f:
+            self.cosockd(f.read(), [f"127.0.0.1:{port}", f"127.0.0.1:{origin.port}"], listens=[port])
         return port
 
 

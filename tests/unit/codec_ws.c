@@ -138,6 +138,7 @@ static struct told read_all(const struct cs_ws_options *o, const uint8_t *data, 
         free(copy);
     }
     t.at_rest = cs_ws_at_rest(&w);
+    cs_ws_drop(&w);
     put(&t.text, "", 1);
     return t;
 }
