@@ -9,8 +9,10 @@
 
 #ifdef CS_JEMALLOC
 #include <jemalloc/jemalloc.h>
-#define CS_ALL_ARENAS "4096" /* MALLCTL_ARENAS_ALL */
-_Static_assert(MALLCTL_ARENAS_ALL == 4096, "name of the arena that stands for all");
+/* Read by jemalloc. Pages that have been free for a second go back to the system, by a thread of
+ * its own: the 30 MB that a cell full of tunnels leaves would hold up a worker for 10 ms. */
+extern const char *malloc_conf;
+const char *malloc_conf = "background_thread:true,dirty_decay_ms:1000";
 #else
 #include <malloc.h>
 #endif
@@ -177,9 +179,7 @@ void cs_mem_trim(void)
         free(mem_blocks.kept[--mem_blocks.count]);
     }
 #ifdef CS_JEMALLOC
-    /* The thread's cache first: what it holds is in use to the arenas. */
-    mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
-    mallctl("arena." CS_ALL_ARENAS ".purge", NULL, NULL, NULL, 0);
+    mallctl("thread.tcache.flush", NULL, NULL, NULL, 0); /* what it holds counts as used */
 #else
     malloc_trim(0);
 #endif

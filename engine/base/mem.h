@@ -31,7 +31,8 @@ void *cs_resize_sized(void *ptr, size_t old_size, size_t new_size);
 CS_MUST_CHECK void *cs_block_alloc(void);
 void cs_block_free(void *ptr);
 
-/* Gives unused pages back to the system. For quiet moments: it walks the allocator's lists. */
+/* Gives what the calling thread holds back to the allocator, and unused pages to the system (with
+ * jemalloc a second later, by a thread of its own). For quiet moments. */
 void cs_mem_trim(void);
 
 #ifdef CS_FAULTS

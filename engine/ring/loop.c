@@ -13,6 +13,8 @@
 #include "ring/ring_set.h"
 
 #define TIMERS_MAX 1024
+#define SET_TURN_MS                                                                                \
+    2 /* a turn of a set that has taken so long leaves the other loops to the next */
 
 /* What other threads have handed over. The wake-up is a pipe: an eventfd that is written to from
  * within the wake-up of another one (a ring_set's) is delayed by the kernel. */
@@ -186,6 +188,7 @@ bool cs_loop_may_hold_up(struct cs_loop *l)
 struct cs_loop_set {
     struct cs_ring_set *rings; /* NULL while there has been one loop only */
     unsigned count;
+    unsigned next; /* whose turn it is, modulo count */
     bool held_up;
     struct cs_loop *loops[CS_RING_SET_MAX];
 };
@@ -252,17 +255,19 @@ unsigned cs_loop_set_turn(struct cs_loop_set *s, int64_t timeout_ms)
 {
     unsigned n = 0, turned = 0;
     uint64_t now_ms = cs_clock_ms();
+    bool late = false;
     s->held_up = false;
     if (!s->rings) {
         return cs_loop_turn(s->loops[0], timeout_ms);
     }
     uint64_t awake_ns = cs_clock_ns();
-    for (unsigned i = 0; i < s->count; i++) {
-        struct cs_loop *l = s->loops[i];
+    for (unsigned i = 0; i < s->count && !late; i++) {
+        struct cs_loop *l = s->loops[s->next++ % s->count];
         int64_t sleep_ms = sleep_time(l, now_ms, -1);
         if (sleep_ms == 0 || cs_ring_has_work(l->ring)) {
             n += cs_loop_turn(l, 0);
             turned++;
+            late = cs_clock_ms() - now_ms >= SET_TURN_MS;
         } else if (sleep_ms > 0 && (timeout_ms < 0 || sleep_ms < timeout_ms)) {
             timeout_ms = sleep_ms;
         }

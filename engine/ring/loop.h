@@ -92,7 +92,8 @@ CS_MUST_CHECK int cs_loop_set_add(struct cs_loop_set *s, struct cs_loop *l);
 void cs_loop_set_remove(struct cs_loop_set *s, struct cs_loop *l);
 
 /* A turn of each loop that has work, or a sleep of at most timeout_ms (-1: as long as nothing
- * happens). Returns the number of events and timers handled. */
+ * happens). What takes milliseconds ends it early: the next one goes on where it stopped. Returns
+ * the number of events and timers handled. */
 unsigned cs_loop_set_turn(struct cs_loop_set *s, int64_t timeout_ms);
 
 struct cs_loop_stats {

@@ -103,32 +103,57 @@ static void forget(struct cs_task *t)
     lua_pop(L, 1);
 }
 
-/* Lua: makes both tables anew, just large enough for the tasks there are. From the second line on
- * nothing is allocated, so nothing can fail. Runs protected. */
-static int repack(lua_State *L)
+/* All entries of one table into another. */
+static void copy_table(lua_State *L, int from, int to)
 {
-    struct cs_vm *vm = cs_vm_of(L);
-    lua_createtable(L, (int)vm->task_count + REF_EXTRA, 0);
-    lua_createtable(L, 0, (int)vm->collectable_count);
+    for (lua_pushnil(L); lua_next(L, from);) {
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, to);
+    }
+}
+
+/* With new references, from 1 on. Allocates nothing but the list of free ones, first of all: then
+ * nothing can fail. */
+static void renumber(lua_State *L, struct cs_vm *vm, int live, int weak, int new_live, int new_weak)
+{
     lua_pushboolean(L, true);
-    luaL_unref(L, 1, luaL_ref(L, 1)); /* the list of free references is there now */
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->live_table);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_table);
-    lua_getmetatable(L, 4);
-    lua_setmetatable(L, 2);
+    luaL_unref(L, new_live, luaL_ref(L, new_live));
     cs_list_each(l, next, &vm->tasks) {
         struct cs_task *t = cs_container_of(l, struct cs_task, all);
         int before = t->live_ref;
-        lua_rawgeti(L, 3, before);
-        t->live_ref = luaL_ref(L, 1);
-        if (t->collectable && lua_rawgeti(L, 4, before) != LUA_TNIL) {
-            lua_rawseti(L, 2, t->live_ref);
+        lua_rawgeti(L, live, before);
+        t->live_ref = luaL_ref(L, new_live);
+        if (t->collectable && lua_rawgeti(L, weak, before) != LUA_TNIL) {
+            lua_rawseti(L, new_weak, t->live_ref);
         }
-        lua_settop(L, 4);
+        lua_settop(L, new_weak);
     }
-    lua_pushvalue(L, 1);
+}
+
+/* Lua: makes both tables anew, just large enough for the tasks there are. References change only
+ * where most are free: going from task to task takes ten times as long as copying. Runs protected.
+ */
+static int repack(lua_State *L)
+{
+    struct cs_vm *vm = cs_vm_of(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->live_table);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_table);
+    size_t refs = lua_rawlen(L, 1);
+    bool sparse = refs / 2 > vm->task_count;
+    lua_createtable(L, (int)(sparse ? vm->task_count : refs) + REF_EXTRA, 0);
+    lua_createtable(L, 0, (int)vm->collectable_count);
+    lua_getmetatable(L, 2);
+    lua_setmetatable(L, 4);
+    if (sparse) {
+        renumber(L, vm, 1, 2, 3, 4);
+    } else {
+        copy_table(L, 1, 3);
+        copy_table(L, 2, 4);
+    }
+    lua_pushvalue(L, 3);
     lua_rawseti(L, LUA_REGISTRYINDEX, vm->live_table);
-    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 4);
     lua_rawseti(L, LUA_REGISTRYINDEX, vm->weak_table);
     return 0;
 }

@@ -25,7 +25,9 @@ static const char *current_case = "";
 
 /* Provided by the sanitizers' runtime when it is linked. */
 void __sanitizer_set_death_callback(void (*fn)(void)) __attribute__((weak));
-size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
+#ifdef __SANITIZE_ADDRESS__
+size_t __sanitizer_get_current_allocated_bytes(void);
+#endif
 
 /* ---- failing ---- */
 
@@ -353,10 +355,15 @@ void sim_allow_seconds(unsigned seconds)
     setitimer(ITIMER_PROF, &limit, NULL);
 }
 
-/* Bytes on the heap, or 0 where nobody counts them. */
+/* Bytes on the heap, or 0 where nobody counts them. (ThreadSanitizer counts what it needs itself.)
+ */
 static size_t heap_bytes(void)
 {
-    return __sanitizer_get_current_allocated_bytes ? __sanitizer_get_current_allocated_bytes() : 0;
+#ifdef __SANITIZE_ADDRESS__
+    return __sanitizer_get_current_allocated_bytes();
+#else
+    return 0;
+#endif
 }
 
 /* The first run may fill caches that live for ever; from the second on a run gives all back. */

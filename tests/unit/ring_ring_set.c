@@ -245,6 +245,43 @@ static void test_held_up_by_one_a_turn(void **state)
     }
 }
 
+static uint64_t clock_ms;
+
+static uint64_t slow_clock(void)
+{
+    return clock_ms;
+}
+
+static bool take_long(void *arg)
+{
+    struct one *o = arg;
+    o->turns++;
+    clock_ms += 100;
+    return false;
+}
+
+/* Each in its turn: what takes long in one does not add up. */
+static void test_a_long_turn_leaves_the_others_to_the_next(void **state)
+{
+    struct fixture *f = *state;
+    clock_ms = cs_clock_ms();
+    cs_clock_set_source(slow_clock);
+    for (unsigned i = 0; i < LOOPS; i++) {
+        cs_loop_set_phase(f->one[i].loop, CS_PHASE_SCRIPT, take_long, &f->one[i]);
+        f->one[i].turns = 0;
+        cs_loop_again(f->one[i].loop);
+    }
+    for (unsigned turns = 1; turns <= LOOPS; turns++) {
+        cs_loop_set_turn(f->set, 0);
+        assert_int_equal(turns_of_all(f), turns);
+    }
+    for (unsigned i = 0; i < LOOPS; i++) {
+        assert_int_equal(f->one[i].turns, 1);
+        cs_loop_set_phase(f->one[i].loop, CS_PHASE_SCRIPT, on_script, &f->one[i]);
+    }
+    cs_clock_set_source(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +292,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_time_limit_ends_the_sleep, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_busy_loop_does_not_sleep, setup, teardown),
         cmocka_unit_test_setup_teardown(test_held_up_by_one_a_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_long_turn_leaves_the_others_to_the_next, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
