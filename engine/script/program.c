@@ -113,10 +113,15 @@ static void CS_RAISES add_path(lua_State *L, const char *dir, size_t len)
     lua_pop(L, 2);
 }
 
+/* The folder that a file is in. */
+static void CS_RAISES add_folder_of(lua_State *L, const char *path)
+{
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    add_path(L, slash ? path : ".", slash ? (size_t)(slash - path) : 1);
+}
+
 static void CS_RAISES set_path(lua_State *L, const struct loading *load)
 {
-    const char *path = load->part->path;
-    const char *slash = path ? strrchr(path, '/') : NULL;
     lua_getglobal(L, "package");
     lua_pushliteral(L, "");
     lua_setfield(L, -2, "path");
@@ -127,7 +132,10 @@ static void CS_RAISES set_path(lua_State *L, const struct loading *load)
     if (load->config->library_dir) {
         add_path(L, load->config->library_dir, strlen(load->config->library_dir));
     }
-    add_path(L, path && slash ? path : ".", path && slash ? (size_t)(slash - path) : 1);
+    if (load->part->file) {
+        add_folder_of(L, load->part->file);
+    }
+    add_folder_of(L, load->part->path);
 }
 
 /* ---- errors ---- */
