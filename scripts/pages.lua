@@ -10,6 +10,7 @@
 -- app            the folder, relative to that of the configuration
 -- listen         one address or several
 -- tls            as in tls.lua
+-- listen_tls     addresses that speak TLS, when those of `listen` do not
 -- show_errors    true: what went wrong in a page is shown in the browser, not only in the log. With --app it is
 -- head_timeout   how long the head of a request may take ("10s")
 -- idle_timeout   how long a connection waits for the next request ("60s")
@@ -26,15 +27,39 @@ if type(args) ~= "table" then
   if not args.listen[1] then args.listen = "127.0.0.1:8080" end
 end
 
-options.check_service(args, "app listen tls show_errors head_timeout idle_timeout")
+options.check_service(args, "app listen listen_tls tls show_errors head_timeout idle_timeout")
 
+if args.listen_tls and not args.tls then error("listen_tls: without tls", 0) end
+
+local shark = args.tls and tls.server(args.tls) or nil
+
+-- The port of the first address that speaks TLS, for those who are sent there.
+local function tls_port()
+  local first = shark and options.list("listen_tls", args.listen_tls or args.listen)[1]
+  return first and address.parse(first).port
+end
+
+args.tls_port = tls_port()
 local application = app.load(args.app, args)
 
 local web = server.new(function(conn, head) return application:handle(conn, head) end, {
   head_timeout = options.duration(args, "head_timeout", "10s"), idle_timeout = options.duration(args, "idle_timeout", "60s"),
 })
 
-address.listen(args.listen, function(sock) web:accepted(sock) end, {shark = args.tls and tls.server(args.tls) or nil}, function()
+local lists = args.listen_tls and 2 or 1
+
+local function ended()
+  lists = lists - 1
+  if lists > 0 then return end
   web:close()
   application:unload()
-end)
+end
+
+local function accepted(sock) web:accepted(sock) end
+
+if args.listen_tls then
+  address.listen(args.listen, accepted, {}, ended)
+  address.listen(args.listen_tls, accepted, {shark = shark}, ended)
+else
+  address.listen(args.listen, accepted, {shark = shark}, ended)
+end

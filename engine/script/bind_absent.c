@@ -13,8 +13,7 @@ static const char *const ba_functions[] = {
     "aesdecode", "aesencode", "aeskey",   "deflate", "exec",  "hmac", "loadfile",
     "parselsp",  "session",   "sessions", "sha1",    "users", NULL};
 static const char *const create_functions[] = {
-    "authorizer", "dav",    "dir",         "domainresrdr", "jsonuser", "luaio",
-    "redirector", "resrdr", "tracelogger", "upload",       "wfs",      NULL};
+    "dav", "domainresrdr", "jsonuser", "luaio", "redirector", "tracelogger", "upload", "wfs", NULL};
 static const char *const crypto_functions[] = {"PBKDF2",  "decrypt", "encrypt",   "keyparams",
                                                "keysize", "sign",    "sigparams", "symmetric",
                                                "verify",  NULL};

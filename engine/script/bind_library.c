@@ -5,9 +5,9 @@
 static const struct {
     const char *table, *name, *module;
 } functions[] = {
-    {"create", "authenticator", "cosock.http.auth"},
-    {"create", "authuser", "cosock.http.auth"},
-    {"socket", "req2sock", "cosock.http.morph"},
+    {"create", "authenticator", "cosock.http.auth"}, {"create", "authorizer", "cosock.http.dir"},
+    {"create", "authuser", "cosock.http.auth"},      {"create", "dir", "cosock.http.dir"},
+    {"create", "resrdr", "cosock.http.reader"},      {"socket", "req2sock", "cosock.http.morph"},
     {"socket", "sock2req", "cosock.http.morph"},
 };
 

@@ -37,6 +37,9 @@ static int interface_addr(const char *name, int family, struct cs_addr *out)
 
 int cs_local_addr(const char *intf, bool ipv6, uint16_t port, struct cs_addr *out)
 {
+    if (strcmp(intf, "localhost") == 0) { /* never anything else: RFC 6761 6.3 */
+        intf = ipv6 ? "::1" : "127.0.0.1";
+    }
     if (cs_addr_parse(out, intf, port) == 0) {
         return 0;
     }

@@ -6,9 +6,10 @@
 ---bytes that came behind the head. Errors: incorrectuse, iscommitted, and why a WebSocket's handshake is refused.
 ---@param request ba.request
 ---@param subprotocol? string
+---@param options? table of ba.socket.websocket, and deflate
 ---@return ba.socket? sock in blocking mode
 ---@return string? data or the error
-function ba.socket.req2sock(request, subprotocol) end
+function ba.socket.req2sock(request, subprotocol, options) end
 
 ---Gives a connection that req2sock took back to the page host, with what was read of its next request.
 ---Errors: incorrectuse.
@@ -21,14 +22,56 @@ function ba.socket.sock2req(sock, data) end
 ---@class ba.authuser
 
 ---Who may come in: f returns the right password; or true, when it has found the given one right; else nothing.
----@param f fun(username: string, password: string?): string|boolean|nil password is nil with Digest
+---@param f fun(username: string, password: string?, env: table): string|boolean|nil password is nil with Digest
 ---@return ba.authuser
 function ba.create.authuser(f) end
 
 ---@class ba.authenticator
----@field authenticate fun(self: ba.authenticator, request: ba.request, env: table): string? the user; nil: the request is answered
+---@field authenticate fun(self: ba.authenticator, request: ba.request): string? the user; nil: the request is answered
 
 ---@param users ba.authuser
 ---@param options? {type?: "auth"|"basic"|"digest"|"form", realm?: string, response?: fun(env: table, info: table)}
 ---@return ba.authenticator
 function ba.create.authenticator(users, options) end
+
+---@class ba.authorizer
+---@field authorize fun(self: ba.authorizer, request: ba.request, method: string, path: string): boolean
+
+---@param f fun(username: string?, method: string, path: string, session: ba.session?): boolean?
+---@return ba.authorizer
+function ba.create.authorizer(f) end
+
+---A place in the URLs of an application.
+---@class ba.dir
+---@field insert fun(self: ba.dir, dir?: ba.dir): true?, "alreadyinserted"|"incorrectuse"|nil
+---@field insertprolog fun(self: ba.dir, dir: ba.dir): true?, "alreadyinserted"|"incorrectuse"|nil
+---@field unlink fun(self: ba.dir): true?, "incorrectuse"?
+---@field name fun(self: ba.dir): string?
+---@field baseuri fun(self: ba.dir): string
+---@field setfunc fun(self: ba.dir, f: fun(env: table, path: string): boolean?): true
+---@field service fun(self: ba.dir, request: ba.request, path: string, forward?: boolean): boolean
+---@field setauth fun(self: ba.dir, authenticator?: ba.authenticator, authorizer?: ba.authorizer): true
+---@field p403 fun(self: ba.dir, path: string)
+---@field redirect2tls fun(self: ba.dir): true
+---@field header fun(self: ba.dir, fields: table<string, string>)
+---@field maxage fun(self: ba.dir, seconds: integer)
+
+---@param name? string
+---@param priority? integer
+---@return ba.dir
+function ba.create.dir(name, priority) end
+
+---@class ba.resrdr: ba.dir
+---@field lspfilter fun(self: ba.resrdr, app?: table)
+---@field io fun(self: ba.resrdr): ba.io
+---@field getapp fun(self: ba.resrdr): table?
+
+---The files of an io object. Name and priority may be left out.
+---@param name string
+---@param priority integer
+---@param io ba.io
+---@return ba.resrdr
+---@overload fun(io: ba.io): ba.resrdr
+---@overload fun(name: string, io: ba.io): ba.resrdr
+---@overload fun(priority: integer, io: ba.io): ba.resrdr
+function ba.create.resrdr(name, priority, io) end

@@ -28,6 +28,24 @@ function Request:datapairs() end
 ---@param size? integer
 ---@return fun(): string?, ba.socket.error?
 function Request:rawrdr(size) end
+---A form with files. true; nil and what is wrong.
+---@param functions {formdata?: fun(name: string, value: string), beginfile?: fun(name: string, filename: string, type?: string, encoding?: string), filedata?: fun(data: string), endmp?: fun(), error?: fun(text: string)}
+---@param size? integer bytes that a field may have: 8192
+---@param keep? boolean false: the connection closes after the answer
+---@return true? ok
+---@return string? err
+function Request:multipart(functions, size, keep) end
+---Ends the page with 405 unless the method is among them.
+---@param methods string[]
+---@param plain? boolean false: HEAD and OPTIONS are not allowed by themselves
+---@return true
+function Request:allow(methods, plain) end
+---Ends the page with 304 when the client has what is as new.
+---@param seconds integer
+---@return true
+function Request:checktime(seconds) end
+---@return table
+function Request:env() end
 ---@return string ip
 ---@return integer port
 ---@return boolean ipv6
@@ -47,7 +65,9 @@ function Request:cookie(name) end
 ---@return ba.session?
 ---@return ba.socket.error? err
 function Request:session(create) end
----@return string?
+---@return string|false name
+---@return string? password where it is known
+---@return "basic"|"digest"|"form"|nil how
 function Request:user() end
 ---@param username string
 ---@return true?
@@ -79,11 +99,32 @@ function Request:setstatus(status, reason) end
 ---@param code integer
 ---@param message? string
 function Request:senderror(code, message) end
+---Ends the page unless stay is true.
 ---@param url string
----@param status? integer default 302
-function Request:sendredirect(url, status) end
----@param ... table
+---@param permanent? boolean|integer true: 301; or a status; default 302
+---@param stay? boolean
+---@return true?
+function Request:sendredirect(url, permanent, stay) end
+---False over TLS; else the client is sent there, and the page ends unless stay is true.
+---@param stay? boolean
+---@return boolean?
+function Request:redirect2tls(stay) end
+---Tables, and true behind them: the page goes on. It ends otherwise.
+---@param ... table|boolean
 function Request:json(...) end
+---@param data string
+---@return true? ok
+---@return ba.socket.error? err
+function Request:send(data) end
+function Request:setdefaultheaders() end
+---@param name string
+---@return boolean
+function Request:containsheader(name) end
+---@return integer
+function Request:getstatus() end
+---@return integer
+function Request:writesize() end
+function Request:clearkeepalive() end
 ---@return true? ok
 ---@return ba.socket.error? err
 function Request:flush() end
@@ -101,8 +142,16 @@ function Request:valid() end
 ---@return true? ok
 ---@return "pagenotfound"|"toomanyincludes"|nil err
 function Request:include(path) end
+---Ends the page unless stay is true.
 ---@param path string
-function Request:forward(path) end
+---@param stay? boolean
+function Request:forward(path, stay) end
+---@return boolean
+---@return integer
+function Request:isforward() end
+---@return boolean
+---@return integer
+function Request:isinclude() end
 ---@param name string
 ---@return ba.cookie
 function Request:createcookie(name) end

@@ -3,8 +3,8 @@ local check = require "check"
 local eq, ok, raises = check.eq, check.ok, check.raises
 
 check.job("functions", function()
-  for _, name in ipairs {"parselsp", "aesencode", "exec", "session", "create.dir", "create.jsonuser",
-                         "create.wfs", "crypto.symmetric", "crypto.sign", "create.resrdr", "ubjson.encode"} do
+  for _, name in ipairs {"parselsp", "aesencode", "exec", "session", "create.upload", "create.jsonuser",
+                         "create.wfs", "crypto.symmetric", "crypto.sign", "create.dav", "ubjson.encode"} do
     local f = ba
     for part in name:gmatch "[^.]+" do f = f[part] end
     eq(type(f), "function", name)

@@ -137,6 +137,19 @@ check.job("what a socket is to Lua", function()
   b:close()
 end)
 
+check.job("where a listener is", function()
+  for _, options in ipairs {"localhost", {intf = "localhost"}, {intf = "127.0.0.1"}, {intf = "lo"}} do
+    local l <close> = ok(ba.socket.bind(0, options))
+    eq((l:sockname()), "127.0.0.1")
+  end
+  local six = ba.socket.bind(0, {intf = "localhost", ipv6 = true}) -- not on a machine without IPv6
+  if six then
+    eq((six:sockname()), "::1")
+    six:close()
+  end
+  results({nil, "bind"}, ba.socket.bind(0, "no-such-interface"))
+end)
+
 check.job("stat", function()
   local total, active = ba.socket.stat()
   eq(math.type(total), "integer")

@@ -20,15 +20,15 @@ local function mac(text) return ba.crypto.hash("hmac", "sha256", secret)(text)(t
 local Users = {}
 Users.__index = Users
 
--- f(username, password): the right password; or true, when it has found the given one right; else nothing. password is nil
+-- f(username, password, _ENV): the right password; or true, when it has found the given one right; else nothing. password is nil
 -- with Digest, which does not send it.
 function auth.authuser(f)
   if type(f) ~= "function" then error("authuser: function expected, got " .. type(f), 2) end
   return setmetatable({find = f}, Users)
 end
 
-function Users:check(username, password)
-  local right = self.find(username, password)
+function Users:check(username, password, env)
+  local right = self.find(username, password, env)
   return right == true or (type(right) == "string" and credentials.same(right, password))
 end
 
@@ -36,9 +36,11 @@ end
 
 local function quoted(text) return '"' .. text:gsub('[\\"]', "\\%0"):gsub("%c", "") .. '"' end
 
-local function basic_user(self, text)
+-- The user and the password; or nil.
+local function basic_user(self, x, text)
   local username, password = credentials.basic(text)
-  return username and self.users:check(username, password) and username or nil
+  if not username or not self.users:check(username, password, x:env()) then return nil end
+  return username, password
 end
 
 -- ---- Digest ----
@@ -83,7 +85,7 @@ local function parameters(text)
   end
 end
 
--- The user; or nil, and whether only the nonce is too old.
+-- The user; or nil, nil, and whether only the nonce is too old.
 local function digest_user(self, x, text)
   local p = parameters(text)
   local algorithm = ALGORITHMS[p.algorithm or "MD5"]
@@ -91,13 +93,13 @@ local function digest_user(self, x, text)
      p.uri ~= x.head.target then
     return nil
   end
-  local password = self.users.find(p.username)
+  local password = self.users.find(p.username, nil, x:env())
   if type(password) ~= "string" then return nil end
   local ha1 = hash(algorithm, p.username .. ":" .. self.realm .. ":" .. password)
   local ha2 = hash(algorithm, x:method() .. ":" .. p.uri)
   local right = hash(algorithm, table.concat({ha1, p.nonce, p.nc, p.cnonce, p.qop, ha2}, ":"))
   if not credentials.same(right, p.response:lower()) then return nil end
-  if not nonce_fresh(p.nonce) or not use_nonce(self, p.nonce, p.nc) then return nil, true end
+  if not nonce_fresh(p.nonce) or not use_nonce(self, p.nonce, p.nc) then return nil, nil, true end
   return p.username
 end
 
@@ -118,14 +120,14 @@ local PAGE = [[
 </html>
 ]]
 
-local function show_form(self, x, env, info)
-  if self.response then return self.response(env, info) end
+local function show_form(self, x, info)
+  if self.response then return self.response(x:env(), info) end
   local realm = html.escape(self.realm)
   x:setheader("Cache-Control", "no-store")
   x:answer(200, "text/html; charset=utf-8", PAGE:format(realm, realm, info.denied and "Wrong name or password." or ""))
 end
 
-local function form_user(self, x, env)
+local function form_user(self, x)
   local info = {type = "form", realm = self.realm}
   if x.head.upgrade then
     x:senderror(403)
@@ -134,18 +136,18 @@ local function form_user(self, x, env)
   if x:method() == "POST" then
     local username, password = x:data("ba_username", "ba_password")
     if username and password then
-      if self.users:check(username, password) then
+      if self.users:check(username, password, x:env()) then
         if not x:login(username) then
           x:senderror(503, "There are too many sessions.")
           return nil
         end
-        x:sendredirect(x:url() .. (x.query and "?" .. x.query or ""), 303)
+        x:sendredirect(x:url() .. (x.query and "?" .. x.query or ""), 303, true)
         return nil
       end
       info.username, info.denied = username, true
     end
   end
-  show_form(self, x, env, info)
+  show_form(self, x, info)
   return nil
 end
 
@@ -162,13 +164,13 @@ local TYPES = {auth = true, basic = true, digest = true, form = true}
 function auth.authenticator(users, op)
   op = op or {}
   if getmetatable(users) ~= Users then error("authenticator: an authuser expected, got " .. type(users), 2) end
-  local kind = op.type or "auth"
+  local kind = op.type or "digest"
   if not TYPES[kind] then error(("authenticator: no type %q"):format(tostring(kind)), 2) end
-  return setmetatable({users = users, type = kind, realm = op.realm or "cosockd", response = op.response, nonces = {}, nonce_count = 0},
+  return setmetatable({users = users, type = kind, realm = op.realm or "Barracuda Server", response = op.response, nonces = {}, nonce_count = 0},
                       Authenticator)
 end
 
-local function challenge(self, x, env, stale, denied)
+local function challenge(self, x, stale, denied)
   if self.type ~= "basic" then
     for _, algorithm in ipairs {"SHA-256", "MD5"} do
       x:setheader("WWW-Authenticate", ('Digest realm=%s, qop="auth", algorithm=%s, nonce="%s"%s')
@@ -178,7 +180,7 @@ local function challenge(self, x, env, stale, denied)
   if self.type ~= "digest" then x:setheader("WWW-Authenticate", "Basic realm=" .. quoted(self.realm) .. ', charset="UTF-8"', true) end
   if self.response and self.type ~= "auth" then
     x:setstatus(401)
-    self.response(env, {type = self.type, realm = self.realm, denied = denied})
+    self.response(x:env(), {type = self.type, realm = self.realm, denied = denied})
   else
     x:senderror(401)
   end
@@ -188,22 +190,28 @@ local function is_browser(x)
   return (x:header "accept" or ""):find("text/html", 1, true) ~= nil
 end
 
--- Who asks; or nil, with the answer made.
-function Authenticator:authenticate(x, env)
+-- Whether a browser shows the answer to a person, who can fill in a form.
+local function wants_form(self, x, given)
+  return self.type == "form" or (self.type == "auth" and not given and is_browser(x))
+end
+
+-- Who asks, as x:user() says then; or nil, with the answer made.
+function Authenticator:authenticate(x)
   local user = x:session_user()
-  if user then return user end
+  if user then return x:authenticated(user, nil, "form") end
   local given = x:header "authorization"
   local scheme, rest = (given or ""):match "^(%a+)%s+(.*)$"
   scheme = (scheme or ""):lower()
-  local stale
+  local password, stale
   if scheme == "basic" and (self.type == "basic" or self.type == "auth") then
-    user = basic_user(self, rest)
+    user, password = basic_user(self, x, rest)
   elseif scheme == "digest" and (self.type == "digest" or self.type == "auth") then
-    user, stale = digest_user(self, x, rest)
+    user, password, stale = digest_user(self, x, rest)
   end
-  if user then return user end
-  if self.type == "form" or (self.type == "auth" and not given and is_browser(x)) then return form_user(self, x, env) end
-  challenge(self, x, env, stale, given ~= nil)
+  if user then return x:authenticated(user, password, scheme) end
+  if x:committed() or x.over then return nil end -- the function that knows the users has answered
+  if wants_form(self, x, given) then return form_user(self, x) end
+  challenge(self, x, stale, given ~= nil)
   return nil
 end
 

@@ -91,7 +91,7 @@ function exchange.run(conn, head, kind, f)
   local keep
   ok, keep = pcall(end_exchange, self)
   setmetatable(self, ended)
-  self.conn, self.head, self.env = nil, nil, nil
+  self.conn, self.head, self.page_env = nil, nil, nil
   return ok and keep
 end
 

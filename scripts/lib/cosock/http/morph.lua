@@ -21,9 +21,10 @@ local function is_foreign(head)
 end
 
 -- After a refusal nothing has been sent, and the page may answer.
-local function to_websocket(x, subprotocol)
+local function to_websocket(x, subprotocol, given)
   if is_foreign(x.head) then return nil, "badrequest", 403, "pages of this origin may not connect" end
   local options = {subprotocols = {subprotocol}, header = x.fields_out}
+  for name, value in pairs(given or {}) do options[name] = value end
   local answer, status, why = websocket.answer(x.head, options)
   if not answer then return nil, "badrequest", status, why end
   local sock = take(x)
@@ -36,13 +37,13 @@ local function to_websocket(x, subprotocol)
 end
 
 -- A page's request becomes its socket: a WebSocket if it asks for one, else the connection as it is, and what has come
--- behind the head.
-function morph.req2sock(x, subprotocol)
+-- behind the head. options: for a WebSocket, those of websocket.answer and of ba.socket.websocket (messages, deflate ...).
+function morph.req2sock(x, subprotocol, options)
   if not exchange.is(x) then error("bad argument #1 to 'req2sock' (request expected, got " .. type(x) .. ")", 2) end
   if x.conn.taken then return nil, "incorrectuse" end
   if websocket.is_request(x.head) then
     if x.sent then return nil, "iscommitted" end
-    return to_websocket(x, subprotocol)
+    return to_websocket(x, subprotocol, options)
   end
   local sock = take(x)
   return sock, (sock:read(0))

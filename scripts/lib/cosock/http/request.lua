@@ -1,5 +1,6 @@
 -- The half of an exchange that is about what was asked (ba-api C.7). exchange.lua puts the two together.
 local form = require "cosock.http.form"
+local multipart = require "cosock.http.multipart"
 local path = require "cosock.http.path"
 
 local BODY = 30000        -- ms for a piece of a body
@@ -15,7 +16,12 @@ function Request:peername() return self.conn.sock:peername() end
 function Request:sockname() return self.conn.sock:sockname() end
 function Request:certificate() return self.conn.sock:certificate() end
 function Request:cipher() return self.conn.sock:cipher() end
-function Request:user() return self.username end
+
+-- The name, the password where it is known, and how he has shown who he is; false: nobody.
+function Request:user()
+  if not self.username then return false end
+  return self.username, self.password, self.user_type
+end
 
 -- The value of a field, or all: a table by lower-case name.
 function Request:header(name)
@@ -30,16 +36,54 @@ function Request:issecure()
 end
 
 -- The host that the client named, with its port.
-function Request:domain()
+local function authority(self)
   local host = self.head.target:match "^%a+://([^/?]*)" or self.head.header.host
   if host then return (host:gsub("[^%w.:%-%[%]]", "")) end
   local ip, port, v6 = self.conn.sock:sockname()
   return ("%s:%d"):format(v6 and "[" .. ip .. "]" or ip, port)
 end
 
+-- The host, in lower case.
+function Request:domain()
+  return (authority(self):lower():gsub(":%d*$", ""))
+end
+
 -- Without the query.
 function Request:url()
-  return (self:issecure() and "https://" or "http://") .. self:domain() .. path.encode(self.path)
+  return (self:issecure() and "https://" or "http://") .. authority(self) .. path.encode(self.path)
+end
+
+-- ---- what a page takes ----
+
+-- Ends the page with 405 unless the method is one of the list. plain: OPTIONS (answered here) and HEAD are not among them by themselves.
+function Request:allow(methods, plain)
+  local known = {}
+  for _, name in ipairs(methods) do known[name] = true end
+  if plain ~= false then
+    methods = {table.unpack(methods)}
+    for _, name in ipairs {"HEAD", "OPTIONS"} do
+      if not known[name] then methods[#methods + 1], known[name] = name, true end
+    end
+  end
+  local method = self.head.method
+  if known[method] and method ~= "OPTIONS" then return true end
+  self:setheader("Allow", table.concat(methods, ", "))
+  if method == "OPTIONS" and known.OPTIONS then
+    self:answer(204, nil, "")
+  else
+    self:senderror(405)
+  end
+  self:abort()
+end
+
+-- Ends the page with 304 when the client has what is as new as that time.
+function Request:checktime(time)
+  local since = self.head.header["if-modified-since"]
+  local known = since and ba.parsedate(since)
+  self:setdateheader("Last-Modified", time)
+  if not known or time > known then return true end
+  self:answer(304, nil, "")
+  self:abort()
 end
 
 -- ---- bodies ----
@@ -80,6 +124,14 @@ function Request:whole(max, ms)
     parts[#parts + 1], size = data, size + #data
     if size > max then return nil, 413 end
   end
+end
+
+-- A form with files (multipart/form-data), part by part as it comes: see multipart.lua for the functions and errors. size: bytes
+-- that a field may have, 8 KiB if not given. keep: false: the connection is closed after the answer.
+function Request:multipart(functions, size, keep)
+  if type(size) == "boolean" then size, keep = nil, size end
+  if keep == false then self.keep = false end
+  return multipart.read(function() return self:piece(nil, BODY) end, self.head.header["content-type"], functions, size)
 end
 
 -- ---- forms ----

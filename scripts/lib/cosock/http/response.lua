@@ -77,6 +77,20 @@ function Response:setstatus(status, reason)
   return true
 end
 
+function Response:getstatus() return self.status end
+function Response:clearkeepalive() self.keep = false end
+
+-- Whether a field of that name has been set.
+function Response:containsheader(name)
+  local lower = name:lower()
+  return self.fields_out[NAMES[lower] or (self.spelling and self.spelling[lower]) or name] ~= nil
+end
+
+function Response:setdefaultheaders()
+  self:setcontenttype "text/html; charset=utf-8"
+  return self:setheader("Cache-Control", "No-Cache")
+end
+
 function Response:committed() return self.sent ~= false end
 function Response:initial() return not self.sent and self.size == 0 end
 function Response:valid() return not self.lost end
@@ -171,6 +185,16 @@ function Response:flush()
   return out(self, head .. framed(self, data))
 end
 
+-- Bytes that are collected and have not gone.
+function Response:writesize() return self.size end
+
+-- For a body whose length has been set: past what is collected.
+function Response:send(data)
+  local ok, err = self:write(data)
+  if not ok then return nil, err end
+  return self:flush()
+end
+
 -- Everything as text, numbers without a fuss. true; nil, err as flush.
 function Response:write(...)
   if self.over then return nil, "iscommitted" end
@@ -216,16 +240,35 @@ function Response:senderror(code, message)
                      ("<!DOCTYPE html>\n<html><title>%s</title><h1>%s</h1>%s</html>\n"):format(title, title, text))
 end
 
-function Response:sendredirect(url, status)
+-- Ends the page unless `stay` is true. status: a number, or true for 301.
+function Response:sendredirect(url, status, stay)
   local ok, err = self:setheader("Location", url)
   if not ok then return nil, err end
-  return self:answer(status or 302, "text/plain", "")
+  self:answer(status == true and 301 or status or 302, "text/plain", "")
+  if stay then return true end
+  self:abort()
 end
 
+-- Over TLS: false. Else the same address with TLS is where the client is to go, and the page ends unless `stay` is true.
+function Response:redirect2tls(stay)
+  if self:issecure() then return false end
+  local port = self.tls_port and self.tls_port ~= 443 and ":" .. self.tls_port or ""
+  local url = "https://" .. self:domain() .. port .. self:url():match "^http://[^/]*(.*)$"
+  return self:sendredirect(url .. (self.query and "?" .. self.query or ""), true, stay)
+end
+
+-- Tables as JSON. Behind them may stand true: the page goes on. It ends otherwise.
 function Response:json(...)
-  local text, err = ba.json.encode(...)
+  local n = select("#", ...)
+  while n > 0 and type((select(n, ...))) ~= "table" do n = n - 1 end
+  local stay = select(n + 1, ...)
+  local text, err = ba.json.encode(table.unpack({...}, 1, n))
   if not text then return nil, err end
-  return self:answer(200, "application/json", text)
+  local ok
+  ok, err = self:answer(200, "application/json", text)
+  if not ok then return nil, err end
+  if stay == true then return true end
+  self:abort()
 end
 
 -- ---- the end ----

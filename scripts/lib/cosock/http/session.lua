@@ -224,7 +224,7 @@ function Exchange:login(username)
     Methods.terminate(old)
   end
   state[s].user = username
-  self.username = username
+  self:authenticated(username, nil, "form")
   return true
 end
 
@@ -232,6 +232,12 @@ function Exchange:logout()
   local s = self:session()
   if s then Methods.terminate(s) end
   self.own_session, self.username = nil, nil
+end
+
+-- From now on request:user() is that. How: "basic", "digest" or "form". The name.
+function Exchange:authenticated(username, password, how)
+  self.username, self.password, self.user_type = username, password, how
+  return username
 end
 
 -- Who has logged in with the session.

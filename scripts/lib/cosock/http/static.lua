@@ -7,6 +7,8 @@ local KEPT = 8 << 20       -- bytes of all that are kept
 local NAMES = 2000         -- names of which something is known
 local LOOK = 1000          -- ms until a file is looked at again
 local PIECE = 65536        -- bytes read at a time
+local RANGES = 16          -- of one request
+local RANGE_TEXT = 1024    -- bytes of the field that asks for them
 
 local Folder = {}
 Folder.__index = Folder
@@ -94,18 +96,15 @@ local function condition(header, entry)
   return 200
 end
 
--- First and last byte of the one range asked for; nil: the whole; false: there is no such range.
-local function range(header, entry)
-  local text = header.range
-  local since = header["if-range"]
-  if not text or (since and since ~= entry.etag and since ~= entry.modified) then return nil end
-  local from, to = text:match "^[bB][yY][tT][eE][sS]=(%d*)%-(%d*)$"
-  if not from or (from == "" and to == "") then return nil end -- several, or not understood: may be ignored
-  local last = entry.size - 1
+-- First and last byte of one range's text; false: there is no such range; nil: not understood.
+local function one_range(text, size)
+  local from, to = text:match "^(%d*)%-(%d*)$"
+  if not from or (from == "" and to == "") then return nil end
+  local last = size - 1
   if from == "" then -- the last so many; a number too large for Lua is more than there are
-    to = math.tointeger(to) or entry.size
-    if to == 0 or entry.size == 0 then return false end
-    return math.max(entry.size - to, 0), last
+    to = math.tointeger(to) or size
+    if to == 0 or size == 0 then return false end
+    return math.max(size - to, 0), last
   end
   from = math.tointeger(from)
   if not from or from > last then return false end
@@ -114,22 +113,70 @@ local function range(header, entry)
   return from, to
 end
 
+-- The ranges asked for that there are, {{from, to}, ...}; an empty list: none of them; nil: the whole is to be sent, which is allowed
+-- also for ranges that are many, overlap or come in no order (RFC 9110 14.2): such cost the server and serve nobody.
+local function ranges(header, entry)
+  local text, since = header.range, header["if-range"]
+  if not text or (since and since ~= entry.etag and since ~= entry.modified) then return nil end
+  local set = text:match "^[bB][yY][tT][eE][sS]=(.+)$"
+  if not set or #set > RANGE_TEXT then return nil end
+  local list, behind, count = {}, -1, 0
+  for part in (set:gsub(", ", ",") .. ","):gmatch "([^,]*)," do
+    local from, to = one_range(part, entry.size)
+    count = count + 1
+    if from == nil or count > RANGES then return nil end
+    if from then
+      if from <= behind then return nil end
+      list[#list + 1], behind = {from, to}, to
+    end
+  end
+  return list
+end
+
 -- ---- answers ----
 
--- A file that does not fit into memory, from byte `from` on.
-local function stream(self, x, path, from, length)
+-- Sends bytes of an open file: true, or nil when it has ended or the client has.
+local function copy(x, file, from, length)
+  file:seek(from)
+  while length > 0 do
+    local data = file:read(math.min(length, PIECE))
+    if not data or not x:write(data) or not x:flush() then return nil end
+    length = length - #data
+  end
+  return true
+end
+
+-- What stands in front of each of several ranges, and behind the last (RFC 9110 14.6).
+local function part_heads(entry, list, boundary)
+  local heads, length = {}, 0
+  for i, r in ipairs(list) do
+    heads[i] = ("\r\n--%s\r\nContent-Type: %s\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"):format(boundary, entry.type, r[1], r[2], entry.size)
+    length = length + #heads[i] + r[2] - r[1] + 1
+  end
+  heads[#list + 1] = ("\r\n--%s--\r\n"):format(boundary)
+  return heads, length + #heads[#list + 1]
+end
+
+-- A file that does not fit into memory, or parts of it: each range with its head in front.
+local function stream(self, x, path, list, heads, length)
   local file = self.io:open(path)
   if not file then return x:senderror(404) end
   local guard <close> = file
-  if from > 0 then file:seek(from) end
   x:setcontentlength(length)
   x:flush()
   if x:method() == "HEAD" then return end
-  while length > 0 do
-    local data = file:read(math.min(length, PIECE))
-    if not data or not x:write(data) or not x:flush() then return end
-    length = length - #data
+  for i, r in ipairs(list) do
+    if heads then x:write(heads[i]) end
+    if not copy(x, file, r[1], r[2] - r[1] + 1) then return end
   end
+  if heads then x:write(heads[#list + 1]) end
+end
+
+-- The same of a file in memory.
+local function join(body, list, heads)
+  local parts = {}
+  for i, r in ipairs(list) do parts[#parts + 1] = (heads and heads[i] or "") .. body:sub(r[1] + 1, r[2] + 1) end
+  return table.concat(parts) .. (heads and heads[#list + 1] or "")
 end
 
 -- Answers GET and HEAD for what `look` gave (a file).
@@ -144,22 +191,26 @@ function Folder:send(x, path, entry)
   fields.ETag, fields["Last-Modified"] = entry.etag, entry.modified
   if status ~= 200 then return x:answer(status, nil, "") end
   fields["Accept-Ranges"] = "bytes"
-  local from, to = range(header, entry)
-  if from == false then
+  local list = ranges(header, entry)
+  if list and #list == 0 then
     fields["Content-Range"] = ("bytes */%d"):format(entry.size)
     return x:senderror(416)
   end
-  local length = from and to - from + 1 or entry.size
-  if from then
-    x:setstatus(206)
-    fields["Content-Range"] = ("bytes %d-%d/%d"):format(from, to, entry.size)
+  local type, length, heads = entry.type, entry.size, nil
+  if list and #list == 1 then
+    length = list[1][2] - list[1][1] + 1
+    fields["Content-Range"] = ("bytes %d-%d/%d"):format(list[1][1], list[1][2], entry.size)
+  elseif list then
+    local boundary = ba.b64urlencode(ba.rndbs(18))
+    type = "multipart/byteranges; boundary=" .. boundary
+    heads, length = part_heads(entry, list, boundary)
   end
+  status = list and 206 or 200
   local body = body_of(self, path, entry)
-  if body then
-    return x:answer(from and 206 or 200, entry.type, from and body:sub(from + 1, to + 1) or body)
-  end
-  fields["Content-Type"] = entry.type
-  return stream(self, x, path, from or 0, length)
+  if body then return x:answer(status, type, list and join(body, list, heads) or body) end
+  x:setstatus(status)
+  fields["Content-Type"] = type
+  return stream(self, x, path, list or {{0, entry.size - 1}}, heads, length)
 end
 
 return static
