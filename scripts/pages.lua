@@ -12,6 +12,8 @@
 -- tls            as in tls.lua
 -- listen_tls     addresses that speak TLS, when those of `listen` do not
 -- show_errors    true: what went wrong in a page is shown in the browser, not only in the log. With --app it is
+-- origins        a list ({ "https://www.example.com" }): pages of other servers that may open WebSockets here; "*": all. Those of
+--                this one always may
 -- head_timeout   how long the head of a request may take ("10s")
 -- idle_timeout   how long a connection waits for the next request ("60s")
 local address = require "cosock.address"
@@ -19,6 +21,7 @@ local app = require "cosock.http.app"
 local options = require "cosock.options"
 local server = require "cosock.http.server"
 local tls = require "cosock.tls"
+local websocket = require "cosock.websocket"
 
 local args = ...
 if type(args) ~= "table" then
@@ -27,7 +30,7 @@ if type(args) ~= "table" then
   if not args.listen[1] then args.listen = "127.0.0.1:8080" end
 end
 
-options.check_service(args, "app listen listen_tls tls show_errors head_timeout idle_timeout")
+options.check_service(args, "app listen listen_tls tls show_errors origins head_timeout idle_timeout")
 
 if args.listen_tls and not args.tls then error("listen_tls: without tls", 0) end
 
@@ -39,7 +42,7 @@ local function tls_port()
   return first and address.parse(first).port
 end
 
-args.tls_port = tls_port()
+args.tls_port, args.origins = tls_port(), websocket.origins(args.origins)
 local application = app.load(args.app, args)
 
 local web = server.new(function(conn, head) return application:handle(conn, head) end, {

@@ -22,20 +22,16 @@
 -- connect_timeout ("5s")  handshake_timeout ("10s")  idle_timeout: without a byte either way ("1h"; "never")
 local gateway = require "cosock.gateway"
 local options = require "cosock.options"
+local websocket = require "cosock.websocket"
 
 local args, target = ...
 if type(args) ~= "table" then args = {listen = args, target = target} end
 options.check_service(args, gateway.KEYS .. " subprotocols text origins")
 
-local origins = args.origins and options.list("origins", args.origins)
-for i, origin in ipairs(origins or {}) do
-  if not tostring(origin):find "^%a[%w+.-]*://[^/]+$" then error(("origins: %q is not one (https://host)"):format(tostring(origin)), 0) end
-  origins[i] = origin:lower()
-end
 if args.text ~= nil and type(args.text) ~= "boolean" then error("text: expected true or false", 0) end
 
 gateway.serve(args, {
   subprotocols = options.list("subprotocols", args.subprotocols or {"binary", "mqtt", "mqttv3.1"}),
-  origins = origins,
+  origins = websocket.origins(args.origins),
   text = args.text,
 })

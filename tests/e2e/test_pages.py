@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 
@@ -375,13 +376,14 @@ class GuardTest(Pages):
             self.assertLess(self.daemon.cpu_seconds() - before, 0.15 * harness.SLOW, value[:40])
 
     def test_a_foreign_page(self):
-        good = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-                "Authorization": "Basic eDp5", "Origin": "https://elsewhere.example"}
-        self.assertIn(b"Use WebSockets", self.get("/chat.lsp", headers=good)[2])
-        with self.connect(self.port) as s:
-            peer, _ = ws.connect(s, "/chat.lsp", header=[("Authorization", "Basic eDp5"), ("Origin", "http://test")])
-            peer.send(b"x", ws.TEXT)
-            self.assertEqual(peer.message(), (ws.TEXT, b"x"))
+        good = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        for origin in ("https://elsewhere.example", "http://127.0.0.1", f"http://127.0.0.1:{self.port}.example", "null", "", "127.0.0.1"):
+            self.assertIn(b"Use WebSockets", self.get("/chat.lsp", headers=good | {"Origin": origin})[2], origin)
+        for origin in ("http://test", "HTTPS://Test", None):
+            with self.connect(self.port) as s:
+                peer, _ = ws.connect(s, "/chat.lsp", header=[("Origin", origin)] if origin else [])
+                peer.send(b"x", ws.TEXT)
+                self.assertEqual(peer.message(), (ws.TEXT, b"x"))
 
     def test_many_sessions(self):
         _, headers, _ = self.get("/session.lsp?create=1")
@@ -685,6 +687,35 @@ class WebSocketTest(Pages):
         self.daemon.wait_log("receiver exits")
 
 
+class OriginsTest(Pages):
+    def setUp(self, extra=""):
+        super().setUp('origins = { "https://Elsewhere.example:8443" }')
+
+    def test_pages_of_named_origins(self):
+        for origin, may in (("https://elsewhere.example:8443", True), ("http://test", True), ("https://elsewhere.example", False),
+                            ("http://elsewhere.example:8443", False)):
+            with self.connect(self.port) as s:
+                if may:
+                    ws.connect(s, "/chat.lsp", header=[("Origin", origin)])[0].end()
+                else:
+                    with self.assertRaises(ws.Refused, msg=origin):
+                        ws.connect(s, "/chat.lsp", header=[("Origin", origin)])
+
+    def test_a_page_that_says_otherwise(self):
+        self.write("www/open.lsp", """<?lsp
+local sock = ba.socket.req2sock(request, nil, {origins = "*"})
+if sock then sock:write("in", true) sock:close() end ?>""")
+        for origin in ("https://other.example", "null", "http://test"):
+            with self.connect(self.port) as s:
+                self.assertEqual(ws.connect(s, "/open.lsp", header=[("Origin", origin)])[0].message(), (ws.TEXT, b"in"))
+
+    def test_what_is_no_origin(self):
+        path = self.config('service "www" { app = "www", listen = ":1", origins = "elsewhere.example" }\n', "wrong.lua")
+        run = subprocess.run([harness.COSOCKD, "-t", "-c", path], capture_output=True, text=True, check=False, timeout=60)
+        self.assertIn('origins: "elsewhere.example" is not one', run.stderr + run.stdout)
+        self.assertEqual(run.returncode, 78)
+
+
 class TlsTest(Pages):
     def setUp(self, extra=""):
         folder = tempfile.mkdtemp(prefix="cosockd-e2e-pki-")
@@ -700,6 +731,13 @@ class TlsTest(Pages):
         self.assertIn("Secure: true", self.curl("-k", f"{url}/chat.lsp").decode())
         page = self.curl("-k", f"{url}/wsecho.lsp?msg=secret&url=wss://127.0.0.1:{self.port}/chat.lsp").decode()
         self.assertIn("echo\tsecret\ttrue\n", page)
+        context = ssl._create_unverified_context()
+        for origin, may in (("https://test", True), ("http://test", False)):
+            with context.wrap_socket(self.connect(self.port)) as s:
+                if may:
+                    ws.connect(s, "/chat.lsp", header=[("Origin", origin)])
+                else:
+                    self.assertRaises(ws.Refused, ws.connect, s, "/chat.lsp", header=[("Origin", origin)])
         out = self.curl("-k", f"{url}/async.lsp?name=one", f"{url}/async.lsp?name=two", f"{url}/docs/plain.txt")
         self.assertEqual(out, b"answered by a cosocket: oneanswered by a cosocket: two" + PLAIN)
 

@@ -1,7 +1,9 @@
 """wsbridge.lua: WebSockets to TCP and Unix sockets, with node's ws, MQTT through mosquitto, peers that misbehave, and the same bridge
 as a loop of read and write."""
 
+import itertools
 import os
+import select
 import socket
 import ssl
 import struct
@@ -173,6 +175,72 @@ class BridgeTest(BothBridges, BridgeCase):
         with self.connect(port) as s:
             s.sendall(b"GET / HTTP/1.1\r\n")
             self.assertEqual(harness.read_all(s), b"")
+
+    def test_a_head_that_comes_too_slowly(self):
+        """Each byte in time, all of them not."""
+        port = self.to(self.server(harness.echo), 'handshake_timeout = "500ms"')
+        head = itertools.chain(b"GET / HTTP/1.1\r\nX: ", itertools.repeat(ord("x"), 7000))
+        with self.connect(port) as s:
+            try:
+                while not select.select([s], [], [], 0.05)[0]:
+                    s.sendall(bytes([next(head)]))
+                self.assertEqual(s.recv(100), b"")
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+
+    def test_a_head_without_end(self):
+        port = self.to(self.server(harness.echo))
+        for line in (b"X-Field: " + b"x" * 90 + b"\r\n", b"x" * 101):
+            with self.connect(port) as s:
+                s.sendall(b"GET / HTTP/1.1\r\n")
+                sent = 0
+                try:
+                    while not select.select([s], [], [], 0)[0] and sent < 16 << 20:
+                        sent += s.send(line)
+                    self.assertIn(b" 431 ", s.recv(100))
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+                self.assertLess(sent, 16 << 20)
+
+    def test_a_frame_is_not_waited_for(self):
+        """A gigabyte is promised: what comes of it goes on, the rest may never come."""
+        got = []
+
+        def origin(c):
+            got.append(harness.read_exactly(c, 100000))
+            harness.read_all(c)
+
+        peer = self.open(self.to(self.server(origin)))
+        data = harness.noise(100000)
+        mask = b"\1\2\3\4"
+        peer.raw(struct.pack(">BBQ", 0x82, 0xff, 1 << 30) + mask + ws.apply_mask(data, mask))
+        harness.until(lambda: got, 10, "what has come")
+        self.assertEqual(got[0], data)
+        peer.end()
+
+    def test_resets(self):
+        ends = []
+
+        def origin(c):
+            if harness.read_exactly(c, 1) == b"r":
+                return harness.reset(c)
+            c.sendall(b"y")
+            try:
+                ends.append(harness.read_all(c))
+            except ConnectionResetError:
+                ends.append("reset")
+
+        port = self.to(self.server(origin))
+        peer = self.open(port)
+        peer.send(b"r")
+        with self.assertRaises((EOFError, ConnectionResetError)) as end:  # no Close: it is no proper end
+            peer.frame()
+        self.assertNotIn("Close", str(end.exception))
+        peer = self.open(port)
+        peer.send(b"x")
+        self.assertEqual(peer.message()[1], b"y")
+        harness.reset(peer.sock)
+        harness.until(lambda: ends == ["reset"], 10, "a reset at the target")
 
     def test_frames_that_break_the_rules(self):
         origin = self.server(harness.echo)

@@ -1,8 +1,11 @@
 """wstunnel.lua: TCP through a WebSocket to a peer cosockd; both ends in one daemon."""
 
+import contextlib
 import os
 import socket
+import struct
 import subprocess
+import time
 
 import harness
 import pki
@@ -82,6 +85,50 @@ class WsTunnelTest(TunnelCase):
         _, port = self.tunnel(self.server(harness.echo).port, f'upstream_tls = {{ ca = "{certs.ca}" }}',
                               f'tls = {{ cert = "{cert}", key = "{key}" }}', scheme="wss", host="localhost")
         self.assert_echo(port, harness.noise(1 << 20))
+
+    def test_a_gate_that_misbehaves(self):
+        """Before and after its answer: silent, one byte at a time, a head without end, frames that break the rules, a reset."""
+        def trickle(c):
+            for byte in b"HTTP/1.1 101 Switching Protocols\r\n" + b"x" * 10000:
+                if harness.ended(c):
+                    break
+                c.send(bytes([byte]))
+                time.sleep(0.02)
+
+        def endless(c):
+            c.sendall(b"HTTP/1.1 101 Switching Protocols\r\n")
+            for _ in range(1 << 18):
+                c.sendall(b"X-Field: x\r\n")
+            raise AssertionError("all of it was taken")
+
+        def after(data):
+            def gate(c):
+                peer, _, _ = ws.accept(c, [("Sec-WebSocket-Protocol", "tunnel.cosockd")])
+                peer.raw(data)
+                codes.append(peer.closed())
+            return gate
+
+        codes = []
+        masked, huge, reserved = ws.frame(b"x", mask=b"abcd"), struct.pack(">BBQ", 0x82, 127, 1 << 63), ws.frame(b"x", rsv=2)
+        gates = [(harness.read_all, None), (trickle, None), (endless, None), (harness.reset, None), (lambda c: c.sendall(b"SSH-2.0\r\n"), None)]
+        gates += [(after(data), code) for data, code in ((masked, 1002), (huge, 1002), (reserved, 1002), (ws.frame(b"ab", ws.CLOSE, length=1), 1002))]
+        fronts = [harness.free_port() for _ in gates]
+        services = []
+        for i, (gate, _) in enumerate(gates):
+            def quietly(c, gate=gate):
+                with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                    gate(c)
+
+            services.append(f'''service "here{i}" {{ script = "wstunnel.lua", listen = "127.0.0.1:{fronts[i]}",
+                url = "ws://127.0.0.1:{self.server(quietly).port}/t", handshake_timeout = "500ms" }}''')
+        self.service("\n".join(services), fronts)
+        for i, (_, code) in enumerate(gates):
+            with self.subTest(gate=i):
+                with self.connect(fronts[i]) as s, contextlib.suppress(ConnectionResetError):
+                    self.assertEqual(harness.read_all(s), b"")
+                if code:
+                    harness.until(lambda: codes, 10, "the Close")
+                    self.assertEqual(codes.pop(), code)
 
     def test_pings(self):
         _, port = self.tunnel(self.server(harness.echo).port, 'ping = "50ms"', 'ping = "50ms"')

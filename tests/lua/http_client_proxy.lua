@@ -3,6 +3,7 @@ local check = require "check"
 local httpc = require "httpc"
 local pki = require "pki"
 local web = require "web"
+local websocket = require "cosock.websocket"
 local eq, ok, results, both = check.eq, check.ok, check.results, check.both
 
 local proxies = {}
@@ -85,6 +86,26 @@ for name, make in pairs {CONNECT = connect_proxy, SOCKS5 = socks_proxy} do
     local wrong <close> = httpc.create {proxy = "127.0.0.1", proxyport = make(seen), socks = name == "SOCKS5", shark = pki.client()}
     local other = web.serve(mirror, {shark = pki.server(nil, pki.pem("other.example", pki.ca))})
     results({nil, "sslnottrusted"}, wrong:request {url = ("https://localhost:%d/"):format(other), trusted = true})
+  end)
+
+  both("ws and wss through " .. name, function()
+    local function serve(sock, head)
+      if websocket.accept(sock, head, {subprotocols = {"chat"}}) then check.echo(sock) end
+      return false
+    end
+    local port, secure = web.serve(serve), web.serve(serve, {shark = pki.server()})
+    local seen = {}
+    for i, url in ipairs {("ws://127.0.0.1:%d/"):format(port), ("wss://localhost:%d/"):format(secure)} do
+      local h = httpc.create {proxy = "127.0.0.1", proxyport = make(seen), socks = name == "SOCKS5", shark = pki.client()}
+      eq(h:request {url = url, trusted = i == 2, header = {["Sec-WebSocket-Protocol"] = "chat"}}, true)
+      results({101, "chat"}, h:status(), (h:header "sec-websocket-protocol"))
+      local sock <close> = ba.socket.http2sock(h)
+      eq(sock:websocket(), true)
+      eq(sock:cipher() ~= nil, i == 2)
+      eq(sock:write(("through"):rep(5000)), true)
+      eq(check.read(sock, 35000), ("through"):rep(5000))
+    end
+    results(name == "SOCKS5" and {"127.0.0.1", "localhost"} or {"CONNECT 127.0.0.1:" .. port, "CONNECT localhost:" .. secure}, seen[1], seen[2])
   end)
 
   both("the tunnel itself, through " .. name, function()

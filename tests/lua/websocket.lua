@@ -568,3 +568,51 @@ describe("over TLS", function()
     server:close()
   end)
 end)
+
+describe("each role, each mode", function()
+  local pki = require "pki"
+
+  -- What the far end says; it may use the same calls.
+  local function talk(sock, role, messages)
+    ok(ba.socket.websocket(sock, {role = role, messages = messages}))
+    eq(sock:websocket(), true)
+    for _, n in ipairs {1, 126, 5000, 65535} do
+      for _, text in ipairs {true, false} do
+        local data = text and ("x"):rep(n) or check.pattern(n)
+        eq(sock:write(data, text), true)
+        local got, is_text = sock:read()
+        if messages then eq(got, data) else eq(got .. check.read(sock, n - #got), data) end
+        eq(is_text, text)
+      end
+    end
+  end
+
+  for _, role in ipairs {"client", "server"} do
+    for _, secure in ipairs {false, true} do
+      for _, messages in ipairs {false, true} do
+        local name = ("%s, %s, %s"):format(role, secure and "wss" or "ws", messages and "messages" or "frames")
+        check.every_mode(name, function(sock, peer)
+          local far
+          peer:event(function(s)
+            local other = role == "client" and "server" or "client"
+            if secure then ok(s:upgrade(other == "server" and pki.server() or pki.client())) end
+            ok(ba.socket.websocket(s, {role = other, messages = messages}))
+            while true do
+              local data, text = s:read()
+              if not data then
+                far = {data, text}
+                break
+              end
+              s:write(data, text)
+            end
+          end, "s")
+          if secure then ok(sock:upgrade(role == "server" and pki.server() or pki.client())) end
+          talk(sock, role, messages)
+          eq(sock:close(), true)
+          wait(function() return far end)
+          results({nil, "socketclosed"}, table.unpack(far, 1, 2))
+        end)
+      end
+    end
+  end
+end)

@@ -3,6 +3,8 @@
 --
 --   local head = ba.http.reader(sock, "request"):head(10000)
 --   if head and websocket.accept(sock, head, {subprotocols = {"chat"}}) then ... sock:read() ... end
+local config = require "cosock.options"
+
 local websocket = {}
 
 local INTERIM_MAX = 10 -- responses of 1xx before the answer
@@ -111,6 +113,22 @@ local function choose(offered, ours)
   end
 end
 
+-- A list of origins as a configuration gives it, for `origins` below; raises when one is none. nil: nil.
+function websocket.origins(given)
+  if given == nil then return nil end
+  local list = {}
+  for i, origin in ipairs(config.list("origins", given)) do
+    if not tostring(origin):find "^%a[%w+.-]*://[^/]+$" and origin ~= "*" then
+      error(("origins: %q is not one (https://host)"):format(tostring(origin)), 0)
+    end
+    list[i] = origin:lower()
+  end
+  return list
+end
+
+-- Whether a page of this origin is among them; "*" stands for all.
+function websocket.is_origin(origin, list) return is_among("*", list) or is_among(origin:lower(), list) end
+
 -- Whether a request asks for a WebSocket, well-formed or not.
 function websocket.is_request(head) return has(head.header.upgrade, "websocket") == true end
 
@@ -119,7 +137,7 @@ function websocket.is_request(head) return has(head.header.upgrade, "websocket")
 -- options.subprotocols  a list: those we speak; the client's order decides
 -- options.required      without one of them: refused
 -- options.deflate       compression, when the client offers it; only with messages = true
--- options.origins       a list of "https://example.com": web pages of other origins are refused (RFC 6455 10.2)
+-- options.origins       a list of websocket.origins: web pages of other origins are refused (RFC 6455 10.2); without it none is
 function websocket.answer(head, options)
   options = options or {}
   local h = head.header
@@ -128,7 +146,7 @@ function websocket.answer(head, options)
   if h["sec-websocket-version"] ~= "13" then return nil, 426, "not version 13 of the protocol" end
   local key = h["sec-websocket-key"]
   if not key or #key ~= 24 or #(ba.b64decode(key) or "") ~= 16 then return nil, 400, "no valid Sec-WebSocket-Key" end
-  if options.origins and h.origin and not is_among(h.origin:lower(), options.origins) then
+  if options.origins and h.origin and not websocket.is_origin(h.origin, options.origins) then
     return nil, 403, "pages of this origin may not connect"
   end
   local subprotocol = choose(h["sec-websocket-protocol"], options.subprotocols)

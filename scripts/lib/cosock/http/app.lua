@@ -75,13 +75,14 @@ local function preload(self)
   chunk()
 end
 
--- The folder's path; options: show_errors, tls_port (where the application answers with TLS).
+-- The folder's path; options: show_errors, origins (of websocket.origins), tls_port (where the application answers with TLS).
 function app.load(folder, options)
   local io = ba.mkio(folder)
   local self = setmetatable({io = io, dir = reader.new(nil, 0, io), root = dir.new()}, App)
   self.root:insert(self.dir)
   self.kind = exchange.kind(session.Exchange, reader.Exchange, Exchange,
-                            {app = self, store = session.store(), show_errors = options.show_errors, tls_port = options.tls_port})
+                            {app = self, store = session.store(), show_errors = options.show_errors, origins = options.origins or {},
+                             tls_port = options.tls_port})
   local env = setmetatable({io = io, dir = self.dir, mako = {createloader = createloader, argv = {}}}, {__index = _G})
   env.app = env
   self.env = env

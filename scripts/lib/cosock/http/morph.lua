@@ -14,17 +14,23 @@ local function take(x)
   return x.conn.sock
 end
 
--- Browsers send a user's password along with what pages of other origins ask for.
-local function is_foreign(head)
-  local origin = head.header.origin
-  return origin and head.header.authorization and origin:match "^%a[%w+.-]*://([^/]+)$" ~= head.header.host
+-- Whether a browser asks for a page of another origin: it sends passwords and cookies along, and reaches what only this network
+-- may reach. Over TLS the page must have come over TLS; without it that is not known, because a proxy may speak TLS in front.
+local function is_foreign(x, origins)
+  local origin = x.head.header.origin
+  if not origin then return false end -- no browser
+  local scheme, host = origin:lower():match "^(%a[%w+.-]*)://([^/]+)$"
+  local own = host and host == (x.head.header.host or ""):lower() and (scheme == "https" or not x:issecure())
+  return not own and not websocket.is_origin(origin, origins)
 end
 
 -- After a refusal nothing has been sent, and the page may answer.
 local function to_websocket(x, subprotocol, given)
-  if is_foreign(x.head) then return nil, "badrequest", 403, "pages of this origin may not connect" end
+  given = given or {}
+  if is_foreign(x, websocket.origins(given.origins) or x.origins) then return nil, "badrequest", 403, "pages of this origin may not connect" end
   local options = {subprotocols = {subprotocol}, header = x.fields_out}
-  for name, value in pairs(given or {}) do options[name] = value end
+  for name, value in pairs(given) do options[name] = value end
+  options.origins = nil -- looked at already
   local answer, status, why = websocket.answer(x.head, options)
   if not answer then return nil, "badrequest", status, why end
   local sock = take(x)
