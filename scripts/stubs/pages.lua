@@ -6,7 +6,7 @@
 ---bytes that came behind the head. Errors: incorrectuse, iscommitted, and why a WebSocket's handshake is refused.
 ---@param request ba.request
 ---@param subprotocol? string
----@param options? table of ba.socket.websocket, and deflate
+---@param options? table of ba.socket.websocket, deflate, and origins in place of the service's
 ---@return ba.socket? sock in blocking mode
 ---@return string? data or the error
 function ba.socket.req2sock(request, subprotocol, options) end
