@@ -161,10 +161,66 @@ int cs_cert_load(struct cs_cert **out, struct cs_cert_text certs, struct cs_cert
     return 0;
 }
 
-int cs_cert_set_ocsp(struct cs_cert *c, const void *der, size_t len)
+static bool same_number(CBS *id, const ASN1_INTEGER *serial)
 {
-    uint8_t *copy = cs_alloc(len);
+    CBS number;
+    uint8_t *der = NULL;
+    int len = i2d_ASN1_INTEGER((ASN1_INTEGER *)(uintptr_t)serial, &der);
+    bool same = len > 0 && CBS_get_asn1_element(id, &number, CBS_ASN1_INTEGER) &&
+                CBS_mem_equal(&number, der, (size_t)len);
 
+    OPENSSL_free(der);
+    return same;
+}
+
+/* Whether a response is a successful one and speaks of this serial number (RFC 6960 4.2.1). */
+static bool is_ocsp_for(const uint8_t *der, size_t len, const ASN1_INTEGER *serial)
+{
+    const unsigned context = CBS_ASN1_CONTEXT_SPECIFIC | CBS_ASN1_CONSTRUCTED;
+    CBS all, part, status, text, list, single, id;
+
+    CBS_init(&all, der, len);
+    if (!CBS_get_asn1(&all, &part, CBS_ASN1_SEQUENCE) || CBS_len(&all) != 0 ||
+        !CBS_get_asn1(&part, &status, CBS_ASN1_ENUMERATED) ||
+        !CBS_mem_equal(&status, (uint8_t[]){0}, 1) || !CBS_get_asn1(&part, &part, context) ||
+        !CBS_get_asn1(&part, &part, CBS_ASN1_SEQUENCE) ||
+        !CBS_get_asn1(&part, NULL, CBS_ASN1_OBJECT) ||
+        !CBS_get_asn1(&part, &text, CBS_ASN1_OCTETSTRING) ||
+        !CBS_get_asn1(&text, &part, CBS_ASN1_SEQUENCE) || /* BasicOCSPResponse */
+        !CBS_get_asn1(&part, &part, CBS_ASN1_SEQUENCE) || /* ResponseData */
+        !CBS_get_optional_asn1(&part, NULL, NULL, context) ||
+        !CBS_get_any_asn1_element(&part, NULL, NULL, NULL) || /* who responds */
+        !CBS_get_asn1(&part, NULL, CBS_ASN1_GENERALIZEDTIME) ||
+        !CBS_get_asn1(&part, &list, CBS_ASN1_SEQUENCE)) {
+        return false;
+    }
+    while (CBS_get_asn1(&list, &single, CBS_ASN1_SEQUENCE)) {
+        if (CBS_get_asn1(&single, &id, CBS_ASN1_SEQUENCE) && /* CertID */
+            CBS_get_asn1(&id, NULL, CBS_ASN1_SEQUENCE) &&
+            CBS_get_asn1(&id, NULL, CBS_ASN1_OCTETSTRING) &&
+            CBS_get_asn1(&id, NULL, CBS_ASN1_OCTETSTRING) && same_number(&id, serial)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int cs_cert_set_ocsp(struct cs_cert *c, const void *der, size_t len, struct cs_cert_error *why)
+{
+    X509 *leaf = parse(cs_cert_at(c, 0));
+    bool right = leaf && is_ocsp_for(der, len, X509_get0_serialNumber(leaf));
+    uint8_t *copy;
+
+    X509_free(leaf);
+    if (!leaf) {
+        return -ENOMEM; /* it could be parsed before */
+    }
+    if (!right) {
+        return cs_cert_wrong(why, "ocsp_mismatch",
+                             "this is no successful OCSP response about the certificate of %s",
+                             cs_cert_name(c));
+    }
+    copy = cs_alloc(len);
     if (!copy) {
         return -ENOMEM;
     }

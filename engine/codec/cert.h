@@ -41,9 +41,10 @@ CS_MUST_CHECK int cs_cert_load(struct cs_cert **out, struct cs_cert_text certs,
                                struct cs_cert_text key, const char *password,
                                struct cs_cert_error *why);
 
-/* The DER of an OCSP response to staple (RFC 6066 8); copied. Before the certificate is used. 0 or
- * -ENOMEM. */
-CS_MUST_CHECK int cs_cert_set_ocsp(struct cs_cert *c, const void *der, size_t len);
+/* The DER of an OCSP response to staple (RFC 6066 8); copied. Before the certificate is used. 0,
+ * -ENOMEM, or -EINVAL with why: it is none, or does not speak of the leaf. */
+CS_MUST_CHECK int cs_cert_set_ocsp(struct cs_cert *c, const void *der, size_t len,
+                                   struct cs_cert_error *why);
 
 struct cs_cert *cs_cert_ref(struct cs_cert *c); /* returns c */
 void cs_cert_unref(struct cs_cert *c);          /* accepts NULL */

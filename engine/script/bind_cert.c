@@ -164,7 +164,8 @@ static void run_loading(struct cs_blocking *b)
         }
     }
     if (l->err == 0 && r->ocsp) {
-        l->err = cs_cert_set_ocsp(l->cert, ocsp.bytes, ocsp.len);
+        l->err = cs_cert_set_ocsp(l->cert, ocsp.bytes, ocsp.len, &l->why);
+        l->file = r->ocsp;
     }
     cs_secret_free(&cert);
     cs_secret_free(&key);

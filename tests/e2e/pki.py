@@ -89,9 +89,9 @@ class Pki:
             openssl("ca", *by, "-revoke", cert)
         openssl("ca", *by, "-gencrl", "-out", crl)
 
-    def ocsp(self, cert, file):
-        """Writes the response that says that a certificate is good."""
-        openssl("ca", *self.authority(), "-valid", cert)
+    def ocsp(self, cert, file, say="valid"):
+        """Writes the response that says of a certificate that it is good ("valid") or not ("revoke")."""
+        openssl("ca", *self.authority(), f"-{say}", cert)
         openssl("ocsp", "-issuer", self.ca, "-cert", cert, "-reqout", self.path("ocsp.req"), "-no_nonce")
         openssl("ocsp", "-index", self.path("index"), "-rsigner", self.ca, "-rkey", self.ca_key, "-CA", self.ca,
                 "-ndays", "2", "-reqin", self.path("ocsp.req"), "-respout", file)

@@ -245,14 +245,31 @@ class TerminateTest(TlsCase):
         self.assert_echo_on(kept)
 
     def test_a_stapled_ocsp_response(self):
+        """It is read again with everything else; one that is none, or another certificate's, changes nothing."""
         response = self.pki.path("ocsp.der")
+
+        def assert_stapled(status):
+            for version in ("-tls1_2", "-tls1_3"):
+                out = pki.openssl("s_client", "-connect", f"127.0.0.1:{front.port}", "-servername", "front.example",
+                                  "-CAfile", self.pki.ca, "-status", version, stdin="")
+                self.assertIn("OCSP Response Status: successful", out)
+                self.assertIn(f"Cert Status: {status}", out)
+
         self.pki.ocsp(self.cert, response)
         front = self.front(f'ocsp = "{response}"')
-        for version in ("-tls1_2", "-tls1_3"):
-            out = pki.openssl("s_client", "-connect", f"127.0.0.1:{front.port}", "-servername", "front.example",
-                              "-CAfile", self.pki.ca, "-status", version, stdin="")
-            self.assertIn("OCSP Response Status: successful", out)
-            self.assertIn("Cert Status: good", out)
+        assert_stapled("good")
+        self.pki.ocsp(self.cert, response, "revoke")
+        self.assertEqual(self.reload().returncode, 0)
+        assert_stapled("revoked")
+        self.daemon.expect("reload refused")
+        self.pki.ocsp(self.pki.issue("other.example")[0], response)
+        for _ in range(2):
+            run = self.reload()
+            self.assertEqual(run.returncode, 1)
+            self.assertIn(f"{response}: this is no successful OCSP response about the certificate of front.example",
+                          run.stdout + run.stderr)
+            assert_stapled("revoked")
+            self.write(response, "rubbish")
 
     def test_credentials_of_systemd(self):
         """Where LoadCredential= puts files; the configuration asks for the folder."""

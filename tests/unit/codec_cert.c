@@ -157,13 +157,86 @@ static void a_chain_with_its_key(void **state)
     assert_true(cs_cert_expires(c) > time(NULL) + 29 * DAY);
     assert_true(cs_cert_expires(c) <= time(NULL) + 30 * DAY);
     assert_null(cs_cert_ocsp(c, &len));
-    assert_int_equal(cs_cert_set_ocsp(c, "ocsp", 4), 0);
-    assert_memory_equal(cs_cert_ocsp(c, &len), "ocsp", 4);
     cs_cert_ref(c);
     cs_cert_unref(c);
     assert_int_equal(cs_cert_count(c), 2);
     cs_cert_unref(c);
     free(chain);
+}
+
+/* DER around what stands in `text`; its new length. */
+static size_t wrap(uint8_t *text, size_t len, uint8_t tag)
+{
+    size_t head = len < 128 ? 2 : 3;
+
+    assert_true(len < 256);
+    memmove(text + head, text, len);
+    text[0] = tag;
+    text[1] = len < 128 ? (uint8_t)len : 0x81;
+    text[head - 1] = (uint8_t)len;
+    return len + head;
+}
+
+/* The least response about a serial number (RFC 6960 4.2.1), without a signature; as long as 200
+ * bytes. */
+static size_t make_ocsp(uint8_t *out, const char *serial, uint8_t status)
+{
+    static const uint8_t hashes[] = {0x30, 0, 4, 1, 'n', 4, 1, 'k'}; /* of a CertID */
+    static const uint8_t before[] = {0xa1, 0, 0x18, 1, 'Z'};         /* who, when */
+    static const uint8_t oid[] = {6, 1, 42};
+    size_t n = 0;
+
+    for (; serial[2 * n]; n++) {
+        char digits[3] = {serial[2 * n], serial[2 * n + 1], 0};
+        out[n] = (uint8_t)strtoul(digits, NULL, 16);
+    }
+    if (out[0] & 0x80) { /* a positive number */
+        memmove(out + 1, out, n++);
+        out[0] = 0;
+    }
+    n = wrap(out, n, 2);
+    memmove(out + sizeof(hashes), out, n);
+    memcpy(out, hashes, sizeof(hashes));
+    n = wrap(out, n + sizeof(hashes), 0x30); /* CertID */
+    n = wrap(out, wrap(out, n, 0x30), 0x30); /* one SingleResponse in a list */
+    memmove(out + sizeof(before), out, n);
+    memcpy(out, before, sizeof(before));
+    n = wrap(out, wrap(out, n + sizeof(before), 0x30), 0x30); /* ResponseData, BasicOCSPResponse */
+    n = wrap(out, n, 4);
+    memmove(out + sizeof(oid), out, n);
+    memcpy(out, oid, sizeof(oid));
+    n = wrap(out, wrap(out, n + sizeof(oid), 0x30), 0xa0);
+    memmove(out + 3, out, n);
+    memcpy(out, (uint8_t[]){10, 1, status}, 3);
+    return wrap(out, n + 3, 0x30);
+}
+
+static void an_ocsp_response(void **state)
+{
+    struct cs_cert *c = load(leaf.cert.bytes, leaf.key.bytes);
+    struct cs_cert_info *of_leaf = info_of(&leaf), *of_other = info_of(&middle);
+    struct cs_cert_error why = {0};
+    uint8_t text[256];
+    size_t n = make_ocsp(text, of_leaf->serial, 0), len;
+    (void)state;
+
+    assert_int_equal(cs_cert_set_ocsp(c, text, n, &why), 0);
+    assert_memory_equal(cs_cert_ocsp(c, &len), text, n);
+    assert_int_equal(len, n);
+    for (size_t cut = 0; cut < n; cut++) {
+        assert_int_equal(cs_cert_set_ocsp(c, text, cut, &why), -EINVAL);
+    }
+    text[n] = 0;
+    assert_int_equal(cs_cert_set_ocsp(c, text, n + 1, &why), -EINVAL);
+    assert_string_equal(why.code, "ocsp_mismatch");
+    n = make_ocsp(text, of_leaf->serial, 3); /* "try later" */
+    assert_int_equal(cs_cert_set_ocsp(c, text, n, &why), -EINVAL);
+    n = make_ocsp(text, of_other->serial, 0);
+    assert_int_equal(cs_cert_set_ocsp(c, text, n, &why), -EINVAL);
+    assert_non_null(cs_cert_ocsp(c, &len));
+    cs_cert_info_destroy(of_leaf);
+    cs_cert_info_destroy(of_other);
+    cs_cert_unref(c);
 }
 
 static void key_and_certificate_in_one_file(void **state)
@@ -770,7 +843,9 @@ static void no_memory(void **state)
         int err = cs_cert_load(&c, text_of(&leaf.cert), text_of(&leaf.key), NULL, &why);
         assert_true(err == 0 || err == -ENOMEM);
         if (err == 0) {
-            (void)!cs_cert_set_ocsp(c, "x", 1);
+            uint8_t ocsp[256];
+            size_t len = make_ocsp(ocsp, "1234", 0);
+            (void)!cs_cert_set_ocsp(c, ocsp, len, &why);
         }
         struct cs_store *s = cs_store_create();
         cs_store_unref(s);
@@ -785,6 +860,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_chain_with_its_key),
+        cmocka_unit_test(an_ocsp_response),
         cmocka_unit_test(key_and_certificate_in_one_file),
         cmocka_unit_test(kinds_of_keys),
         cmocka_unit_test(what_is_wrong_with_a_file),
