@@ -72,12 +72,9 @@ void OPENSSL_memory_free(void *ptr)
 /* Forward secrecy and authenticated encryption only (RFC 9325, 4.2). */
 #define CIPHERS_DEFAULT "ECDHE+AESGCM:ECDHE+CHACHA20"
 
-/* Against who records today and computes tomorrow, where BoringSSL has it; else its own default. */
-#ifdef SSL_GROUP_X25519_MLKEM768
-#define GROUPS_DEFAULT "X25519MLKEM768:X25519:P-256:P-384"
-#else
-#define GROUPS_DEFAULT NULL
-#endif
+#define GROUPS_DEFAULT "X25519:P-256:P-384"
+/* Against who records today and computes tomorrow; not every BoringSSL has it. */
+#define GROUPS_BEST "X25519MLKEM768:" GROUPS_DEFAULT
 
 /* ---- versions, protocols ---- */
 
@@ -435,6 +432,16 @@ void cs_tls_config_default(struct cs_tls_config *config)
     *config = (struct cs_tls_config){.keylog_fd = -1};
 }
 
+static bool set_groups(SSL_CTX *ssl, const char *groups)
+{
+    if (groups) {
+        return SSL_CTX_set1_curves_list(ssl, groups);
+    }
+    bool best = SSL_CTX_set1_curves_list(ssl, GROUPS_BEST);
+    ERR_clear_error();
+    return best || SSL_CTX_set1_curves_list(ssl, GROUPS_DEFAULT);
+}
+
 static int set_lists(struct cs_tls_context *c, const struct cs_tls_config *config,
                      const char **field)
 {
@@ -444,8 +451,7 @@ static int set_lists(struct cs_tls_context *c, const struct cs_tls_config *confi
         return CS_EINVAL;
     }
     *field = "groups";
-    const char *groups = config->groups ? config->groups : GROUPS_DEFAULT;
-    if (groups && !SSL_CTX_set1_curves_list(c->ssl, groups)) {
+    if (!set_groups(c->ssl, config->groups)) {
         return CS_EINVAL;
     }
     *field = "alpn";
