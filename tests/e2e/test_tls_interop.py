@@ -1,6 +1,7 @@
 """TLS with others: openssl s_client and s_server in every combination, curl, nginx and HAProxy in front of the
 daemon and behind it."""
 
+import itertools
 import os
 import subprocess
 
@@ -70,6 +71,12 @@ end)
 """
 
 
+# Every session that openssl can have with the daemon, in both roles: version, key of the server's certificate, key of the
+# client's (None: it shows none), and then the same once more, resumed.
+MATRIX = list(itertools.product(("TLSv1.2", "TLSv1.3"), ("ec", "rsa"), (None, "ec", "rsa")))
+FLAG = {"TLSv1.2": "-tls1_2", "TLSv1.3": "-tls1_3"}
+
+
 class TlsInterop(harness.Case):
     def setUp(self):
         super().setUp()
@@ -97,19 +104,23 @@ class TlsInterop(harness.Case):
 
     # ---- the daemon answers
 
-    def test_versions_certificates_resumption(self):
-        self.serve(kinds=("ec", "rsa"))
+    def test_s_client_matrix(self):
+        clients = {kind: self.pki.issue("client.example", key=kind, file=f"client-{kind}") for kind in ("ec", "rsa")}
+        self.serve(f"ca={self.pki.ca}", "clientcert=optional", kinds=("ec", "rsa"))
         ticket = os.path.join(self.directory, "session")
-        for version, flag in (("TLSv1.2", "-tls1_2"), ("TLSv1.3", "-tls1_3")):
-            for kind, words in (("ECDSA", ["-sigalgs", "ECDSA+SHA256"]), ("RSA", ["-sigalgs", "RSA-PSS+SHA256:RSA+SHA256"])):
-                with self.subTest(version=version, kind=kind):
-                    said = self.ask(flag, *words, "-sess_out", ticket)
-                    self.assertEqual(said[0], version)
-                    self.assertEqual(said[2:], ["new", "-", "nobody"])
-                    if version == "TLSv1.2":
-                        self.assertIn(f"ECDHE_{kind}_", said[1])
-                    said = self.ask(flag, *words, "-sess_in", ticket)
-                    self.assertEqual(said[2], "resumed")
+        algorithms = {"ec": "ECDSA+SHA256", "rsa": "RSA-PSS+SHA256:RSA+SHA256"}  # only one certificate can be meant
+        for version, kind, client in MATRIX:
+            with self.subTest(version=version, certificate=kind, client=client):
+                words = [FLAG[version], "-sigalgs", algorithms[kind]]
+                if client:
+                    words += ["-client_sigalgs", algorithms[client], "-cert", clients[client][0], "-key", clients[client][1]]
+                name = "client.example" if client else "nobody"
+                said = self.ask(*words, "-sess_out", ticket)
+                self.assertEqual([said[0], *said[2:]], [version, "new", "-", name])
+                if version == "TLSv1.2":
+                    self.assertIn(f"ECDHE_{'ECDSA' if kind == 'ec' else 'RSA'}_", said[1])
+                said = self.ask(*words, "-sess_in", ticket)
+                self.assertEqual([said[0], *said[2:]], [version, "resumed", "-", name])
 
     def test_ciphers_and_groups(self):
         self.serve()
@@ -182,17 +193,16 @@ class TlsInterop(harness.Case):
             self.assertEqual(f.readline(), b"olleh\n")
             return first
 
-    def test_s_server(self):
-        client, _ = self.pki.issue("client.example", file="client")
-        for flag in ("-tls1_2", "-tls1_3"):
-            for kind, (cert, key) in self.files.items():
-                for ask in (False, True):
-                    with self.subTest(flag=flag, kind=kind, ask=ask):
-                        words = ["-Verify", "2", "-CAfile", self.pki.ca, "-verify_return_error"] if ask else []
-                        upstream = self.s_server(flag, "-cert", cert, "-key", key, *words)
-                        port = self.originate(upstream, *([f"cert={client[:-4]}"] if ask else []))
-                        self.assertEqual(self.through(port), "new")
-                        self.assertEqual(self.through(port), "resumed")
+    def test_s_server_matrix(self):
+        clients = {kind: self.pki.issue("client.example", key=kind, file=f"client-{kind}")[0][:-4] for kind in ("ec", "rsa")}
+        for version, kind, client in MATRIX:
+            with self.subTest(version=version, certificate=kind, client=client):
+                cert, key = self.files[kind]
+                words = ["-Verify", "2", "-CAfile", self.pki.ca, "-verify_return_error"] if client else []
+                upstream = self.s_server(FLAG[version], "-cert", cert, "-key", key, *words)
+                port = self.originate(upstream, *([f"cert={clients[client]}"] if client else []))
+                self.assertEqual(self.through(port), "new")
+                self.assertEqual(self.through(port), "resumed")
 
     def test_untrusted_peers_are_refused(self):
         other = pki.Pki(os.path.join(self.directory, "other"), "Other CA").issue("localhost", ["127.0.0.1"])
