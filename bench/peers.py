@@ -50,13 +50,15 @@ class Peer:
     works = ("rr", "bulk", "rate", "memory", "latency")
     connections = 1 << 20  # at most
     load_options = ()  # what the load generator needs to talk to it
+    cpu = 0
 
-    def __init__(self, bench, port):
+    def __init__(self, bench, port, origin=None):
         self.bench = bench
         self.port = port
         self.front = port  # what the load connects to
+        self.origin = [origin] if origin else bench.origin  # ports
         self.process = None
-        self.log = os.path.join(bench.directory, f"{self.name.replace(' ', '-')}.log")
+        self.log = os.path.join(bench.directory, f"{self.name.replace(' ', '-')}-{port}.log")
 
     def command(self):
         raise NotImplementedError
@@ -75,7 +77,7 @@ class Peer:
             raise RuntimeError(f"port {self.port} is taken")
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.bench.pinned(0) + self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                self.bench.pinned(self.cpu) + self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             until(lambda: self.process.poll() is not None or accepts(self.port), 20, self.name)
         except TimeoutError:
@@ -123,12 +125,13 @@ class Peer:
 
 class Cosockd(Peer):
     script = "?"
+    options = ()  # words behind the ports
 
     def command(self):
         if not os.access(common.COSOCKD, os.X_OK):
             raise Unavailable(f"{os.path.relpath(common.COSOCKD)} is not built")
         return [common.COSOCKD, os.path.join(HERE, "scripts", self.script), str(self.port), "127.0.0.1",
-                *map(str, self.bench.origin)]
+                *map(str, self.origin), *self.options]
 
     def version(self):
         run = subprocess.run([common.COSOCKD, "-v"], capture_output=True, text=True, check=False)
@@ -147,22 +150,25 @@ class Loop(Cosockd):
 
 class Haproxy(Peer):
     name = "haproxy"
+    globals = ""
+    bind = ""  # words
     options = ""
+    server = ""  # words
 
     def command(self):
-        servers = "".join(f"    server s{p} 127.0.0.1:{p}\n" for p in self.bench.origin)
+        servers = "".join(f"    server s{p} 127.0.0.1:{p} {self.server}\n" for p in self.origin)
         connections = min(self.connections, self.bench.descriptors // 2 - 100)
         config = self.write(f"haproxy-{self.port}.cfg", f"""\
 global
     maxconn {connections}
     nbthread 1
-defaults
+{self.globals}defaults
     mode tcp
     timeout connect 5s
     timeout client 1h
     timeout server 1h
 listen bench
-    bind 127.0.0.1:{self.port} backlog 65535
+    bind 127.0.0.1:{self.port} backlog 65535 {self.bind}
     maxconn {connections}
     balance roundrobin
 {self.options}{servers}""")
@@ -183,20 +189,22 @@ class HaproxySplice(Haproxy):
 class Nginx(Peer):
     name = "nginx"
     modules = ("ngx_stream_module.so",)
+    listen = ""  # words
+    server = ""  # lines
 
     def configuration(self):
-        servers = "".join(f"        server 127.0.0.1:{p};\n" for p in self.bench.origin)
+        servers = "".join(f"        server 127.0.0.1:{p};\n" for p in self.origin)
         return f"""\
 stream {{
     upstream origin {{
 {servers}    }}
     server {{
-        listen 127.0.0.1:{self.port} backlog=65535;
+        listen 127.0.0.1:{self.port} {self.listen} backlog=65535;
         proxy_connect_timeout 5s;
         proxy_timeout 1h;
         proxy_half_close on;
         proxy_pass origin;
-    }}
+{self.server}    }}
 }}
 """
 
@@ -206,7 +214,7 @@ stream {{
         for module in modules:
             if not os.path.exists(module):
                 raise Unavailable(f"nginx has no {module}: ./dev bench installs it")
-        name = self.name.replace(" ", "-")
+        name = f"{self.name.replace(' ', '-')}-{self.port}"
         log = os.path.join(self.bench.directory, f"{name}-error.log")
         config = self.write(f"{name}.conf", "".join(f"load_module {m};\n" for m in modules) + f"""\
 daemon off;
@@ -232,7 +240,7 @@ class NginxLua(Nginx):
     load_options = ("--preface", "GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
 
     def configuration(self):
-        ports = ", ".join(map(str, self.bench.origin))
+        ports = ", ".join(map(str, self.origin))
         return f"""\
 http {{
     access_log off;
@@ -270,7 +278,7 @@ class Socat(Peer):
 
     def command(self):
         return [program("socat"), f"TCP-LISTEN:{self.port},bind=127.0.0.1,fork,reuseaddr,nodelay,backlog=1024",
-                f"TCP:127.0.0.1:{self.bench.origin[0]},nodelay"]
+                f"TCP:127.0.0.1:{self.origin[0]},nodelay"]
 
     def version(self):
         run = subprocess.run([program("socat"), "-V"], capture_output=True, text=True, check=False)
@@ -304,7 +312,7 @@ class Bridge(Peer):
             self.client.wait()
 
     def addresses(self):
-        return [f"127.0.0.1:{self.port}", f"127.0.0.1:{self.bench.origin[0]}"]
+        return [f"127.0.0.1:{self.port}", f"127.0.0.1:{self.origin[0]}"]
 
 
 class CosockdBridge(Bridge):
@@ -347,7 +355,7 @@ class Node(Bridge):
         if not os.path.isdir("/usr/share/nodejs/ws"):
             raise Unavailable("node-ws is not installed")
         return ["env", "NODE_PATH=/usr/share/nodejs", program("node"), os.path.join(HERE, "scripts", "wsbridge.js"),
-                str(self.port), str(self.bench.origin[0])]
+                str(self.port), str(self.origin[0])]
 
     def version(self):
         with open("/usr/share/nodejs/ws/package.json", encoding="utf-8") as f:

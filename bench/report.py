@@ -45,11 +45,11 @@ def form(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def table(samples, peers):
-    """Rows of text: work, unit, a median per peer, then the ratios."""
-    ratios = [(a, b) for a, b in RATIOS if a in peers and b in peers]
+def table(samples, peers, works=None, ratios=RATIOS):
+    """Rows of text: work, unit, a median per peer, then the ratios. works: WORKS, or others like them."""
+    ratios = [(a, b) for a, b in ratios if a in peers and b in peers]
     rows = [["per", "unit", *peers, *(f"{a.removeprefix('cosockd ')} / {b}" for a, b in ratios)]]
-    for work, (title, unit, factor) in WORKS.items():
+    for work, (title, unit, factor) in (works or WORKS).items():
         medians = [median(samples.get((work, peer), [])) for peer in peers]
         if all(m is None for m in medians):
             continue

@@ -1,19 +1,16 @@
 -- A tunnel per connection with TLS on either side, for bench/tls.
 --
---   cosockd tls.lua ADDRESS LISTENPORT UPSTREAMPORT,... [cert=FILE] [to=HOST] [tickets=no]
+--   cosockd tls.lua LISTENPORT HOST PORT... [cert=FILE] [to=tls] [tickets=no]      the ports are used in turn
 --
 -- cert: terminates, with the certificate and key in FILE. to=tls: originates (nobody is verified); tickets=no: with a
 -- full handshake each time.
 
-local args = table.pack(...)
-local option = {}
-local address = args[1]
-for i = 4, args.n do
-   local name, value = args[i]:match("^(%w+)=(.*)$")
-   option[name] = value
+local listenport, host = tonumber(arg[1]), arg[2]
+local option, ports, turn = {}, {}, 0
+for i = 3, #arg do
+   local name, value = arg[i]:match "^(%a+)=(.*)$"
+   if name then option[name] = value else ports[#ports + 1] = tonumber(arg[i]) end
 end
-local ports, turn = {}, 0
-for port in args[3]:gmatch("%d+") do ports[#ports + 1] = tonumber(port) end
 
 local server, client
 if option.cert then
@@ -24,7 +21,7 @@ if option.to == "tls" then client = ba.create.sharkssl(nil, {tickets = option.ti
 
 local function tunnel(_, peer)
    turn = turn % #ports + 1
-   local up = ba.socket.connect(address, ports[turn], {timeout = 20000, shark = client, host = client and "localhost"})
+   local up = ba.socket.connect(host, ports[turn], {timeout = 20000, shark = client, host = client and "localhost"})
    if up then
       ba.socket.relay(up, peer, {detach = true})
    else
@@ -40,5 +37,5 @@ local function accept(listener)
    end
 end
 
-local listener = assert(ba.socket.bind(tonumber(args[2]), {intf = address, shark = server}))
+local listener = assert(ba.socket.bind(listenport, {intf = "127.0.0.1", shark = server}))
 listener:event(accept, "r")

@@ -38,9 +38,15 @@ class BenchTest(harness.Case):
         self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
 
     def test_websockets(self):
-        found = self.run_bench("compare", 17300, "--websockets", "--only", "cosockd", "--runs", "1", "--seconds", "0.2", "--gib", "0.02",
+        found = self.run_bench("compare", "--websockets", "--only", "cosockd", "--runs", "1", "--seconds", "0.2", "--gib", "0.02",
                                "--tunnels", "50", "--closing", "1", "--work", "bulk", "--work", "memory")
         self.assertEqual({s["peer"] for s in found["samples"]}, {"cosockd wsbridge", "cosockd loop"})
+
+    def test_tls(self):
+        found = self.run_bench("tls", "--only", "cosockd", "--runs", "1", "--seconds", "0.2", "--gib", "0.01",
+                               "--work", "hs-ecdsa", "--work", "hs-resumed", "--work", "down-16")
+        self.assertEqual([len(s["values"]) for s in found["samples"]], [1, 1, 1])
+        self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
 
     def test_c262k(self):
         found = self.run_bench("c262k", "--kind", "loop", "-c", "300", "--idle", "0.2", "--busy", "0.5")
