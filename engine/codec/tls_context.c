@@ -515,8 +515,9 @@ static int set_resumption(struct cs_tls_context *c, const struct cs_tls_config *
 static int configure(struct cs_tls_context *c, const struct cs_tls_config *config,
                      const char **field)
 {
-    /* Everything but SHA-1, strongest use first; Ed25519 is not among BoringSSL's defaults. */
-    static const uint16_t verify[] = {
+    /* Everything but SHA-1 (RFC 9155), strongest use first; Ed25519 is not among BoringSSL's
+     * defaults. */
+    static const uint16_t signatures[] = {
         SSL_SIGN_ECDSA_SECP256R1_SHA256, SSL_SIGN_ED25519,
         SSL_SIGN_RSA_PSS_RSAE_SHA256,    SSL_SIGN_RSA_PKCS1_SHA256,
         SSL_SIGN_ECDSA_SECP384R1_SHA384, SSL_SIGN_RSA_PSS_RSAE_SHA384,
@@ -539,7 +540,10 @@ static int configure(struct cs_tls_context *c, const struct cs_tls_config *confi
     if (c->keylog_fd >= 0) {
         SSL_CTX_set_keylog_callback(c->ssl, cs_tls_on_key);
     }
-    return SSL_CTX_set_verify_algorithm_prefs(c->ssl, verify, CS_ARRAY_LEN(verify)) ? 0 : -ENOMEM;
+    return SSL_CTX_set_verify_algorithm_prefs(c->ssl, signatures, CS_ARRAY_LEN(signatures)) &&
+                   SSL_CTX_set_signing_algorithm_prefs(c->ssl, signatures, CS_ARRAY_LEN(signatures))
+               ? 0
+               : -ENOMEM;
 }
 
 int cs_tls_context_create(struct cs_tls_context **out, const struct cs_tls_config *config,

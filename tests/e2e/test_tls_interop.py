@@ -130,7 +130,8 @@ class TlsInterop(harness.Case):
                       ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384", "-groups", "X25519:P-256"]):
             with self.subTest(words=words):
                 self.assertEqual(self.ask(*words)[2], "new")
-        for words in (["-tls1_1"], ["-tls1_2", "-cipher", "AES128-SHA"], ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"]):
+        for words in (["-tls1_1"], ["-tls1_2", "-cipher", "AES128-SHA"], ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"],
+                      ["-tls1_2", "-sigalgs", "ECDSA+SHA1", "-cipher", "ECDHE:@SECLEVEL=0"]):
             with self.subTest(words=words):
                 self.assertNotEqual(self.s_client(*words).returncode, 0)
 

@@ -27,27 +27,26 @@ class Stall(harness.Case):
     def serve(self, timeout_ms):
         return self.cosockd(SERVER, [self.port, self.cert, self.key, timeout_ms], [self.port])
 
-    def flights(self, version):
-        """What a client sends in a handshake, as two flights."""
+    def begin(self, version):
+        """A handshake but for the client's last flight: the socket, the first flight, the last one."""
         context = pki.anybody()
         context.minimum_version = context.maximum_version = version
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-        sent = []
-        with self.connect(self.port) as s:
-            while True:
-                try:
-                    client.do_handshake()
-                    done = True
-                except ssl.SSLWantReadError:
-                    done = False
-                data = outgoing.read()
-                if data:
-                    sent.append(data)
-                    s.sendall(data)
-                if done:
-                    return sent
-                incoming.write(s.recv(65536))
+        s, flights = self.connect(self.port), []
+        while True:
+            try:
+                client.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            data = outgoing.read()
+            flights += [data] if data else []
+            if len(flights) == 2:
+                return s, *flights
+            s.sendall(data)
+            answer = s.recv(65536)
+            self.assertTrue(answer, "the daemon gave up")
+            incoming.write(answer)
 
     def tls(self):
         s = pki.anybody().wrap_socket(self.connect(self.port), server_hostname="localhost")
@@ -55,13 +54,17 @@ class Stall(harness.Case):
         return s
 
     def test_at_each_byte(self):
-        self.serve(300 * harness.SLOW)
+        self.serve(3000 * harness.SLOW)
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-            hello = self.flights(version)[0]
-            stalled = []
+            s, hello, last = self.begin(version)
+            stalled = [s]
             for n in range(0, len(hello) + 1):
                 s = self.connect(self.port)
                 s.sendall(hello[:n])
+                stalled.append(s)
+            for n in range(1, len(last)):
+                s, _, flight = self.begin(version)
+                s.sendall(flight[:n])
                 stalled.append(s)
             for s in stalled:
                 harness.read_all(s)  # until the daemon gives up
@@ -75,7 +78,7 @@ class Stall(harness.Case):
         d = self.serve(60000)
         count = int(os.environ.get("COSOCKD_HALF_OPEN", min(2000, harness.NOFILE // 4) // (4 if harness.SANITIZER else 1)))
         with self.tls() as established:
-            hello = self.flights(ssl.TLSVersion.TLSv1_3)[0]
+            hello = self.begin(ssl.TLSVersion.TLSv1_3)[1]
             before = d.rss_settled()
             half_open, worst = [], 0
             for i in range(count):
