@@ -90,7 +90,7 @@ end
 
 -- The client may wait to be told that its body is wanted.
 local function go_on(self)
-  if self.head.expect and not self.told then
+  if self.head.expect and self.head.body ~= "none" and not self.told then
     self.told = true
     if not self.sent then self.conn:write "HTTP/1.1 100 Continue\r\n\r\n" end
   end
