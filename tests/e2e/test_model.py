@@ -31,7 +31,7 @@ class ModelTest(harness.Case):
         print(f"COSOCKD_MODEL_SEED={SEED}")
         cover = int(SEQUENCES >= 1000)
         self.model(f"seed={SEED}", f"n={SEQUENCES}", f"cover={cover}", "stop=1",
-                   "parallel=8", f"patience={30000 * harness.SLOW}")
+                   "parallel=8", f"patience={120000 * harness.SLOW}")
 
 
 if __name__ == "__main__":

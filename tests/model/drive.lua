@@ -209,12 +209,14 @@ local function settle()
   end
 end
 
+-- The condition's second result: whether something has moved, so that patience begins anew.
 local function wait(condition, text, ...)
   local deadline = ba.clock() + PATIENCE
   looks = 0
   while true do
-    local value = condition()
+    local value, moved = condition()
     if value then return value end
+    if moved then deadline = ba.clock() + PATIENCE end
     if ba.clock() > deadline then fail(text, ...) end
     pause()
   end
@@ -391,9 +393,10 @@ local function drain(s, port)
     local wrong = model.far_got(s, runs)
     if wrong then fail("%s", wrong) end
     closed = closed or state
-    if s.state ~= "closed" then return model.missing(s) == 0 end
-    return closed == "eof" or closed == "reset"
-  end, "%s: %d bytes did not arrive, or not the end", s.name, model.missing(s))
+    local all = closed == "eof" or closed == "reset"
+    if s.state ~= "closed" then all = model.missing(s) == 0 end
+    return all, #runs > 0
+  end, "%s: %d bytes were to arrive; some did not, or not the end", s.name, model.missing(s))
   settle()
   if s.state == "closed" and not s.rst and model.missing(s) > 0 then
     fail("%s: the end came before %d bytes", s.name, model.missing(s))
@@ -462,21 +465,32 @@ local function step_once(step)
   return true
 end
 
--- Whatever is left is closed; all that was written must arrive and nobody may be left waiting.
+local function drain_closed()
+  for name, port in pairs(run.ports) do
+    local s = run.world.socks[name]
+    if not run.far_gone[port] and not s.rst and not s.drained and s.state == "closed" then
+      drain(s, port)
+      s.drained = true
+    end
+  end
+end
+
+-- Whatever is left is closed; all that was written must arrive and nobody may be left waiting. One after the other:
+-- what nobody reads for flush_timeout is lost.
 local function finish()
+  drain_closed()
   for name, s in pairs(run.world.socks) do
     local sock = run.socks[name]
     if sock and s.state ~= "closed" then
       run.log, run.world.order = {}, {}
       model.shut(run.world, s, nil)
       sock:close()
+      settle()
+      drain_closed()
     end
   end
   settle()
-  for name, port in pairs(run.ports) do
-    local s = run.world.socks[name]
-    if not run.far_gone[port] and not s.rst and s.state == "closed" then drain(s, port) end
-  end
+  drain_closed()
 end
 
 local function clean_up()
