@@ -31,6 +31,7 @@ static _Thread_local struct {
     volatile unsigned slice;
     volatile uint32_t budget_ms;
     volatile sig_atomic_t overrun; /* this slice is over its budget */
+    bool counted;                  /* ... and that has been counted */
     volatile sig_atomic_t paused;
     unsigned seen_slice, ticks; /* the handler's own */
     bool told;                  /* of this slice, that it is stuck */
@@ -46,7 +47,8 @@ static void overrun(lua_State *L, lua_Debug *ar)
         lua_sethook(L, NULL, 0, 0);
         return;
     }
-    vm->overruns++;
+    vm->overruns += !budget.counted;
+    budget.counted = true;
     lua_getinfo(L, "Sl", ar);
     lua_pushfstring(L, "%s:%d: CPU budget of %d ms exceeded without a wait", ar->short_src,
                     ar->currentline, (int)vm->cpu_budget_ms);
@@ -126,6 +128,7 @@ lua_State *cs_budget_enter(lua_State *L, uint32_t budget_ms)
     if (!before) {
         budget.slice++;
         budget.overrun = 0;
+        budget.counted = false;
     }
     budget.budget_ms = budget_ms;
     budget.L = L;

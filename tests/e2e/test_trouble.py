@@ -16,6 +16,10 @@ local function spin()
    while true do end
 end
 
+local function stubborn()
+   for _ = 1, 5 do pcall(spin) end
+end
+
 -- Backtracks for a second or so; no hook comes to it.
 local function match()
    local n = 20
@@ -54,7 +58,7 @@ end
 
 local function abandon(s) s:disable() end -- nobody holds s
 
-local commands = {fail = fail, match = match, spin = spin, eat = eat, swallow = swallow, hoard = hoard, abandon = abandon}
+local commands = {fail = fail, match = match, spin = spin, stubborn = stubborn, eat = eat, swallow = swallow, hoard = hoard, abandon = abandon}
 
 local function serve(s)
    while true do
@@ -181,6 +185,14 @@ end)
         before = self.daemon.cpu_seconds()
         time.sleep(0.5)
         self.assertLess(self.daemon.cpu_seconds() - before, 0.1, "something still spins")
+
+    def test_an_endless_loop_that_catches_errors(self):
+        self.start('cpu_budget = "50ms"')
+        self.daemon.expect(rf"trouble\.lua:{line_of('pcall(spin)')}: CPU budget")
+        self.order(b"stubborn")
+        self.daemon.wait_log(r"CPU budget")
+        self.assertEqual(self.status()["counters"]["cpu_overruns"], 1)
+        self.assert_neighbour()
 
     def test_runaway_pattern(self):
         """It cannot be stopped, but it is said whose it is; then it ends with the error."""
