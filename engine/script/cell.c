@@ -466,6 +466,7 @@ static void add_counters(struct cs_net_counters *sum, const struct cs_net_counte
     sum->accept_pauses += one->accept_pauses;
     sum->bytes_in += one->bytes_in;
     sum->bytes_out += one->bytes_out;
+    sum->bytes_spliced += one->bytes_spliced;
     sum->datagrams_in += one->datagrams_in;
     sum->datagrams_out += one->datagrams_out;
     sum->datagrams_dropped += one->datagrams_dropped;
