@@ -140,12 +140,6 @@ static void CS_RAISES set_path(lua_State *L, const struct loading *load)
 
 /* ---- errors ---- */
 
-static bool ends_with(const char *text, int len, const char *end)
-{
-    int n = (int)strlen(end);
-    return len >= n && strncmp(text + len - n, end, (size_t)n) == 0;
-}
-
 /* Without the traceback: a configuration's mistake is to fit a line. */
 static void load_failed(struct cs_vm *vm, const char *service, const char *text)
 {
@@ -153,17 +147,15 @@ static void load_failed(struct cs_vm *vm, const char *service, const char *text)
     const char *trace = text ? strstr(text, "\nstack traceback:") : NULL;
     const char *shown = text ? text : "not enough memory";
     int len = (int)(trace ? trace - shown : (ptrdiff_t)strlen(shown));
-    bool bind = vm->bind_err < 0 && ends_with(shown, len, "bind");
-    const char *more = bind ? vm->bind_text : "";
     size_t i = 0;
     while (i < p->count && p->parts[i].name != service) {
         i++;
     }
     if (i == p->count || p->script_mode) {
-        cs_errors_add(vm->load_errors, NULL, 0, "%.*s%s%s", len, shown, bind ? " " : "", more);
+        cs_errors_add(vm->load_errors, NULL, 0, "%.*s", len, shown);
     } else {
-        cs_errors_add(vm->load_errors, p->parts[i].file, p->parts[i].line,
-                      "service \"%s\": %.*s%s%s", service, len, shown, bind ? " " : "", more);
+        cs_errors_add(vm->load_errors, p->parts[i].file, p->parts[i].line, "service \"%s\": %.*s",
+                      service, len, shown);
     }
 }
 

@@ -255,6 +255,9 @@ static void destroy(struct cs_task *t)
     cs_list_remove(&t->all);
     t->vm->task_count--;
     t->vm->collectable_count -= t->collectable;
+    if (t->vm->bind_task == t) {
+        t->vm->bind_task = NULL;
+    }
     cs_free(t);
 }
 
@@ -409,13 +412,24 @@ void cs_task_start(struct cs_task *t)
 
 /* ---- reporting errors ---- */
 
-/* Lua: (thread) -> text of the error on top of the thread, with a traceback. Runs protected. */
+static bool ends_with(const char *text, size_t len, const char *end)
+{
+    size_t n = strlen(end);
+    return len >= n && memcmp(text + len - n, end, n) == 0;
+}
+
+/* Lua: (task) -> text of the error on top of its thread, with a traceback. Runs protected. */
 static int describe_error(lua_State *L)
 {
-    lua_State *co = lua_touserdata(L, 1);
-    lua_pushvalue(co, -1);
-    lua_xmove(co, L, 1);
-    luaL_traceback(L, co, luaL_tolstring(L, -1, NULL), 0);
+    const struct cs_task *t = lua_touserdata(L, 1);
+    size_t len;
+    lua_pushvalue(t->co, -1);
+    lua_xmove(t->co, L, 1);
+    const char *text = luaL_tolstring(L, -1, &len);
+    if (t->vm->bind_task == t && ends_with(text, len, "bind")) {
+        text = lua_pushfstring(L, "%s %s", text, t->vm->bind_text);
+    }
+    luaL_traceback(L, t->co, text, 0);
     return 1;
 }
 
@@ -459,7 +473,7 @@ static void describe(struct cs_task *t)
     lua_State *L = t->vm->L;
     char place[128], about[128];
     lua_pushcfunction(L, describe_error);
-    lua_pushlightuserdata(L, t->co);
+    lua_pushlightuserdata(L, t);
     lua_State *before = cs_budget_enter(L, t->vm->cpu_budget_ms); /* __tostring is a script's */
     int status = lua_pcall(L, 1, 1, 0);
     cs_budget_leave(L, before);

@@ -63,15 +63,14 @@ static int panic(lua_State *L)
     return 0; /* Lua aborts */
 }
 
-/* ---- loading ---- */
-
 void cs_vm_note_bind(struct cs_vm *vm, const struct cs_addr *addr, int err)
 {
     char text[CS_ADDR_TEXT_MAX];
+    vm->bind_task = vm->current;
+    snprintf(vm->bind_text, sizeof(vm->bind_text), "%s: %s", cs_addr_text(addr, text),
+             cs_err_text(err));
     if (vm->state == CS_VM_LOADING) {
         vm->bind_err = err;
-        snprintf(vm->bind_text, sizeof(vm->bind_text), "%s: %s", cs_addr_text(addr, text),
-                 cs_err_text(err));
     }
 }
 

@@ -49,8 +49,9 @@ struct cs_vm {
     void (*load_failed)(struct cs_vm *vm, const char *service, const char *text);
     const struct cs_program *load_program;
     struct cs_errors *load_errors;
-    int bind_err;        /* of the last bind that failed while loading: -errno, or 0 */
-    char bind_text[192]; /* ... "127.0.0.1:80: address already in use" */
+    const struct cs_task *bind_task; /* whose bind failed last, or NULL; never followed */
+    char bind_text[192];             /* ... "127.0.0.1:80: address already in use" */
+    int bind_err;                    /* of the last one while loading: -errno, or 0 */
     uint64_t born_ms;
 
     struct cs_slab *slab;      /* where Lua's objects lie */
@@ -116,7 +117,8 @@ CS_RAISES void cs_vm_check_open(lua_State *L);
  * then. */
 bool cs_vm_short(struct cs_vm *vm);
 
-/* A bind has failed: whoever loads says it where the script says no more than "bind". */
+/* A bind of the current task has failed. Where its script ends with no more than "bind" to say for
+ * it, the error has the rest. */
 void cs_vm_note_bind(struct cs_vm *vm, const struct cs_addr *addr, int err);
 
 /* Starts what was held while loading. */
