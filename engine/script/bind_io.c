@@ -116,9 +116,11 @@ static const char *CS_RAISES check_path(lua_State *L, int arg)
     return strlen(path) == len ? path + strspn(path, "/") : NULL;
 }
 
-/* Pushes the owner of a new call; its texts are copies. A NULL path makes it fail when it runs. */
+/* Pushes the owner of a new call; its texts are copies. A NULL path makes it fail when it runs, and
+ * with -t so does what `writes`. */
 static struct call *CS_RAISES new_call(lua_State *L, const struct io *io, const char *path,
-                                       const char *to, void (*run)(struct cs_blocking *),
+                                       const char *to, bool writes,
+                                       void (*run)(struct cs_blocking *),
                                        int (*push)(lua_State *, struct cs_blocking *))
 {
     struct cs_blocking **owner = cs_blocking_push(L);
@@ -142,7 +144,7 @@ static struct call *CS_RAISES new_call(lua_State *L, const struct io *io, const 
     c->sub = keep(&at, texts[1]);
     c->path = keep(&at, texts[2]);
     c->to = keep(&at, texts[3]);
-    c->err = valid ? 0 : -EINVAL;
+    c->err = !valid ? -EINVAL : writes && cs_vm_of(L)->check_only ? -EROFS : 0;
     c->fd = -1;
     c->room = cs_file_room(cs_vm_of(L));
     c->b = (struct cs_blocking){.run = run, .push = push, .drop = call_drop};
@@ -254,6 +256,9 @@ static void run_open(struct cs_blocking *b)
 {
     struct call *c = call_of(b);
 
+    if (c->err < 0) {
+        return;
+    }
     c->fd = c->anywhere ? open(c->path, c->flags | O_CLOEXEC | O_NOCTTY, 0666)
                         : open_beneath(c, c->path, c->flags | O_NONBLOCK | O_NOCTTY);
     if (c->fd < 0) {
@@ -274,12 +279,17 @@ static int push_open(lua_State *L, struct cs_blocking *b)
     return 1;
 }
 
+static bool writes(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY;
+}
+
 static int io_open(lua_State *L)
 {
     struct io *io = check_io(L);
     const char *path = check_path(L, 2);
     int flags = cs_check_file_mode(L, 3);
-    struct call *c = new_call(L, io, path, "", run_open, push_open);
+    struct call *c = new_call(L, io, path, "", writes(flags), run_open, push_open);
 
     c->flags = flags;
     return cs_blocking_call(L, "io:open");
@@ -357,7 +367,7 @@ static int CS_RAISES load_file(lua_State *L, const char *what,
     const char *path = check_path(L, 2);
 
     lua_settop(L, 3);
-    new_call(L, io, path, "", run_source, push);
+    new_call(L, io, path, "", false, run_source, push);
     return cs_blocking_call(L, what);
 }
 
@@ -551,7 +561,7 @@ static int io_files(lua_State *L)
     const char *path = lua_isnoneornil(L, 2) ? "" : check_path(L, 2);
 
     lua_settop(L, 3);
-    struct call *c = new_call(L, io, path, "", run_files, push_files);
+    struct call *c = new_call(L, io, path, "", false, run_files, push_files);
 
     c->details = lua_toboolean(L, 3);
     return cs_blocking_call(L, "io:files");
@@ -595,7 +605,7 @@ static int push_stat(lua_State *L, struct cs_blocking *b)
 
 static int io_stat(lua_State *L)
 {
-    new_call(L, check_io(L), check_path(L, 2), "", run_stat, push_stat);
+    new_call(L, check_io(L), check_path(L, 2), "", false, run_stat, push_stat);
     return cs_blocking_call(L, "io:stat");
 }
 
@@ -631,7 +641,7 @@ static int push_text(lua_State *L, struct cs_blocking *b)
 
 static int io_realpath(lua_State *L)
 {
-    new_call(L, check_io(L), check_path(L, 2), "", run_realpath, push_text);
+    new_call(L, check_io(L), check_path(L, 2), "", false, run_realpath, push_text);
     return cs_blocking_call(L, "io:realpath");
 }
 
@@ -668,7 +678,7 @@ static void run_change(struct cs_blocking *b)
 
 static int CS_RAISES change(lua_State *L, const char *what, int (*f)(int dir, const char *name))
 {
-    struct call *c = new_call(L, check_io(L), check_path(L, 2), "", run_change, push_outcome);
+    struct call *c = new_call(L, check_io(L), check_path(L, 2), "", true, run_change, push_outcome);
 
     c->change = f;
     return cs_blocking_call(L, what);
@@ -712,7 +722,7 @@ static int io_rename(lua_State *L)
 {
     struct io *io = check_io(L);
 
-    new_call(L, io, check_path(L, 2), check_path(L, 3), run_rename, push_outcome);
+    new_call(L, io, check_path(L, 2), check_path(L, 3), true, run_rename, push_outcome);
     return cs_blocking_call(L, "io:rename");
 }
 
@@ -811,7 +821,7 @@ static int ba_mkio(lua_State *L)
         cs_push_io(L, lua_tostring(L, 1));
         return 1;
     }
-    new_call(L, check_io(L), check_path(L, 2), "", run_mkio, push_mkio);
+    new_call(L, check_io(L), check_path(L, 2), "", false, run_mkio, push_mkio);
     return cs_blocking_call(L, "ba.mkio");
 }
 
@@ -847,7 +857,7 @@ static int open_anywhere(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 2);
     int flags = cs_check_file_mode(L, 3);
-    struct call *c = new_call(L, NULL, path, "", run_open, push_open);
+    struct call *c = new_call(L, NULL, path, "", writes(flags), run_open, push_open);
 
     c->flags = flags;
     c->anywhere = true;

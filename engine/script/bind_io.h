@@ -21,6 +21,11 @@ CS_RAISES void cs_push_io(lua_State *L, const char *dir);
  * and gives a file handle of ours, whose read() takes a buffer's worth. */
 CS_RAISES void cs_io_open_script_mode(lua_State *L);
 
+/* With -t nothing is written: what makes, changes or removes a file says that the file system is
+ * read-only. This is for Lua's own io and os; io objects look by themselves. Before the function
+ * above. */
+CS_RAISES void cs_io_read_only(lua_State *L);
+
 /* For bindings that read a file themselves: the folder of the io object at `arg`. The strings are
  * the object's. Raises when that is no io object. */
 struct cs_io_place {

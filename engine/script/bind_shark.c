@@ -355,12 +355,13 @@ static void CS_RAISES check_config(lua_State *L, struct cs_tls_config *config)
     check_pins(L, config);
 }
 
-/* The file of `keylog`, or -1 for none. Pushes an error and returns -2. */
+/* The file of `keylog`, or -1 for none (-t: always). Pushes an error and returns -2. */
 static int CS_RAISES open_keylog(lua_State *L)
 {
     const char *name = cs_opt_string(L, 2, "keylog");
-    int fd = name ? open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
-    if (name && fd < 0) {
+    bool wanted = name && !cs_vm_of(L)->check_only;
+    int fd = wanted ? open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
+    if (wanted && fd < 0) {
         cs_push_error_as(L, "ioerror", -errno);
         return -2;
     }

@@ -203,6 +203,9 @@ static int start_part(lua_State *L)
 {
     const struct loading *load = lua_touserdata(L, 1);
     set_path(L, load);
+    if (load->program->check_only && load->part == load->program->parts) {
+        cs_io_read_only(L);
+    }
     if (load->program->script_mode) {
         set_arg(L, load->program);
         cs_io_open_script_mode(L);

@@ -155,13 +155,50 @@ class CheckTest(CliCase):
 
     def test_endless_configuration(self):
         path = self.write("endless.lua", "\nwhile true do end\n")
-        self.assert_status(self.run_once("-t", "-c", path), 78, r"endless\.lua:2: does not end")
+        self.assert_status(self.run_once("-t", "-c", path, timeout=300), 78, r"endless\.lua:2: does not end")
 
     def test_shipped_files(self):
         conf = os.path.join(harness.ROOT, "conf")
         self.assert_status(self.run_once("-T", "-c", f"{conf}/cosockd.lua"), 0)
         if os.path.exists(os.path.join(harness.SCRIPTS, "proxy.lua")):
             self.assert_status(self.run_once("-t", "-c", f"{conf}/demo.lua"), 0)
+
+    def test_nothing_is_written(self):
+        script = self.write("writes.lua", """
+            local args, done = ..., {}
+            local function refused(what, result, ...)
+              local why = table.concat({...}, " ")
+              if result or not (why:find "EROFS" or why:find "Read%-only") then done[#done + 1] = what end
+            end
+            for _, mode in ipairs {"w", "a", "r+", "w+"} do
+              refused("io:open " .. mode, io:open("kept", mode))
+              refused("io.open " .. mode, _G.io.open(args.folder .. "/kept", mode))
+            end
+            refused("mkdir", io:mkdir "new")
+            refused("remove", io:remove "kept")
+            refused("rename", ba.openio "disk":rename("kept", "new"))
+            refused("rmdir", io:rmdir "empty")
+            refused("os.remove", os.remove(args.folder .. "/kept"))
+            refused("os.rename", os.rename(args.folder .. "/kept", args.folder .. "/new"))
+            refused("io.output", pcall(_G.io.output, args.folder .. "/new"))
+            refused("os.tmpname", pcall(os.tmpname))
+            assert(ba.create.sharkssl(nil, {keylog = args.folder .. "/keys"}))
+            local file <close> = assert(io:open "kept")
+            assert(file:read "a" == "text" and _G.io.open(args.folder .. "/kept"):read "a" == "text")
+            if #done > 0 then error("not refused: " .. table.concat(done, ", ")) end
+        """)
+        folder = os.path.join(self.directory, "data")
+        os.makedirs(os.path.join(folder, "empty"))
+        with open(os.path.join(folder, "kept"), "w") as f:
+            f.write("text")
+        path = self.write("writes.conf", f'data_dir = "{folder}"\nservice "w" {{ script = "{script}", folder = "{folder}" }}')
+        self.assert_status(self.run_once("-t", "-c", path), 0)
+        self.assertEqual(sorted(os.listdir(folder)), ["empty", "kept"])
+        with open(os.path.join(folder, "kept")) as f:
+            self.assertEqual(f.read(), "text")
+        alone = self.write("alone.lua", f'assert(not io:open("{folder}/new", "w") and not io.open("{folder}/new", "w"))')
+        self.assert_status(self.run_once("-t", alone), 0)
+        self.assertEqual(sorted(os.listdir(folder)), ["empty", "kept"])
 
     def test_a_script_alone(self):
         self.write("good.lua", "local x = 1\n")
@@ -228,6 +265,20 @@ class ScriptTest(CliCase):
     def test_an_error_later(self):
         self.write("late.lua", "ba.sleep(10)\nerror('late')\n")
         self.assert_status(self.run_once("late.lua"), 1, r"late\.lua:2: late")
+
+    def test_a_bind_that_fails_later(self):
+        """The address and the reason, where the script has no more than "bind" to say."""
+        port = harness.free_port()
+        self.write("late.lua", f"""
+            ba.sleep(10)
+            local held = ba.socket.udpcon({port})
+            ba.thread.run(function() assert(ba.socket.udpcon({port})) end)
+            ba.sleep(10)
+            assert(ba.socket.bind({port}))""")
+        with socket.create_server(("0.0.0.0", port)):
+            run = self.run_once("late.lua")
+        for line in 4, 6:
+            self.assert_status(run, 1, rf"late\.lua:{line}: bind 0\.0\.0\.0:{port}: address already in use")
 
     def test_libraries(self):
         script = self.write("script.lua", 'print(require "cosock.duration"("5s"))\n')

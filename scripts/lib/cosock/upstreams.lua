@@ -1,5 +1,5 @@
 -- Chooses among upstreams: in turn or by the fewest connections, none with more than it may have, those that
--- failed lately last. Counts are those of this Lua state: a reload begins at zero.
+-- failed lately last. Counts are those of this Lua state: each cell of each worker has its own, and a reload begins at zero.
 --
 --   local pool = upstreams.new({"10.0.0.1:80", {"10.0.0.2:80", maxconn = 100}}, {balance = "leastconn"})
 --   local upstream <close> = pool:take(tried)   -- upstream.address says where
