@@ -396,6 +396,14 @@ static int CS_RAISES write_queued(lua_State *L, struct cs_sock *s, struct cs_pay
     return 2;
 }
 
+static int written_on(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    (void)ctx;
+    lua_pushboolean(L, true);
+    return 1;
+}
+
 static int sock_write(lua_State *L)
 {
     struct cs_sock *s = cs_sock_check(L, 1);
@@ -426,7 +434,10 @@ static int sock_write(lua_State *L)
         prepare_to_wait(L, s);
         return wait_in_queue(L, s, 0, false);
     }
-    return write_some(L, s, p, 0, false);
+    int n = write_some(L, s, p, 0, false);
+    /* Nor one that always has room. A cosocket's writes do not suspend without need (A.5). */
+    bool may = s->mode != CS_SOCK_COSOCKET && lua_toboolean(L, -1);
+    return may && others_first(L, t) ? cs_task_give_way(L, t, written_on, 0) : n;
 }
 
 /* ---- accept ---- */

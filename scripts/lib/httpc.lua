@@ -417,6 +417,12 @@ local function read_all(self)
   return table.concat(parts)
 end
 
+-- table.concat copies three times what two pieces, the common case, need once.
+local function join(parts)
+  if #parts > 2 then return table.concat(parts) end
+  return parts[1] .. (parts[2] or "")
+end
+
 local function read_some(self, n)
   local parts, len = {}, 0
   while len < n do
@@ -425,7 +431,7 @@ local function read_some(self, n)
     if not data then break end -- an error comes with the next read
     parts[#parts + 1], len = data, len + #data
   end
-  return table.concat(parts)
+  return join(parts)
 end
 
 -- "a": the rest of the body. A number: so many bytes, less at the end, nil behind it. Nothing or 0: drops the rest, true. nil, err.

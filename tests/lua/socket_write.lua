@@ -353,3 +353,13 @@ check.job("memory stays flat when the peer is slow", function()
   accepted:close()
   listener:close()
 end)
+
+check.job("a blocking writer whose peer takes everything gives way to others", function()
+  local a, b = check.pair()
+  local had_a_turn = false
+  ba.thread.run(function() had_a_turn = true end)
+  for _ = 1, 1000 do eq(a:write "x", true) end
+  ok(had_a_turn)
+  a:close()
+  b:close()
+end)
