@@ -103,13 +103,21 @@ static void forget(struct cs_task *t)
     lua_pop(L, 1);
 }
 
-/* All entries of one table into another. */
-static void copy_table(lua_State *L, int from, int to)
+/* References stay as they are, and so may a lack of memory end it anywhere. */
+static void copy(lua_State *L, int live, int weak, int new_live, int new_weak)
 {
-    for (lua_pushnil(L); lua_next(L, from);) {
+    for (lua_pushnil(L); lua_next(L, live);) {
         lua_pushvalue(L, -2);
         lua_insert(L, -2);
-        lua_rawset(L, to);
+        lua_rawset(L, new_live);
+    }
+    for (lua_pushnil(L); lua_next(L, weak); lua_settop(L, new_weak + 1)) {
+        bool collectable = lua_rawgeti(L, live, lua_tointeger(L, -2)) == LUA_TBOOLEAN;
+        if (collectable) { /* others have been left behind */
+            lua_pushvalue(L, -3);
+            lua_pushvalue(L, -3);
+            lua_rawset(L, new_weak);
+        }
     }
 }
 
@@ -148,8 +156,7 @@ static int repack(lua_State *L)
     if (sparse) {
         renumber(L, vm, 1, 2, 3, 4);
     } else {
-        copy_table(L, 1, 3);
-        copy_table(L, 2, 4);
+        copy(L, 1, 2, 3, 4);
     }
     lua_pushvalue(L, 3);
     lua_rawseti(L, LUA_REGISTRYINDEX, vm->live_table);
