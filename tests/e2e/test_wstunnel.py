@@ -13,6 +13,42 @@ import ws
 from flow import Flow
 
 
+# What users write: either end as a loop of read and write in each direction.
+LOOP = """
+local address = require "cosock.address"
+local websocket = require "cosock.websocket"
+local role, listen, to = ...
+local OPTIONS = {subprotocols = {"tunnel.cosockd"}, required = true, halfclose = true, maxframe = 1 << 24}
+
+local function pump(from, to)
+  while true do
+    local data = from:read()
+    if not data or not to:write(data) then break end
+  end
+  from:close()
+  to:close()
+end
+
+local function serve(client)
+  if role == "there" then
+    local head = ba.http.reader(client, "request"):head(10000)
+    if not head or not websocket.accept(client, head, OPTIONS) then return end
+  end
+  ba.socket.event(function()
+    local server = address.connect(to)
+    if server and role == "here" and not websocket.connect(server, "test", "/t", OPTIONS) then server:close() server = nil end
+    if not server then return client:close() end
+    client:enable(server)
+    pump(server, client)
+  end)
+  local server = client:disable()
+  if server then pump(client, server) end
+end
+
+address.listen(listen, function(client) client:event(serve, "s") end)
+"""
+
+
 class TunnelCase(harness.Case):
     def tunnel(self, origin_port, here="", there="", settings="", scheme="ws", host="127.0.0.1"):
         front, gate = harness.free_port(), harness.free_port()
@@ -33,6 +69,18 @@ class WsTunnelTest(TunnelCase):
         _, port = self.tunnel(self.server(harness.echo).port)
         for size in (1, 1000, 65536, 4 << 20):
             self.assert_echo(port, harness.noise(size, size))
+
+    def test_each_end_as_a_loop(self):
+        """Instead of the script, beside the script."""
+        origin = self.server(harness.echo)
+        self.tunnel(origin.port)
+        front, gate, other = (harness.free_port() for _ in range(3))
+        self.cosockd(LOOP, ["here", f"127.0.0.1:{front}", f"127.0.0.1:{self.gate}"], listens=[front])
+        self.cosockd(LOOP, ["there", f"127.0.0.1:{gate}", f"127.0.0.1:{origin.port}"], listens=[gate])
+        self.cosockd(LOOP, ["here", f"127.0.0.1:{other}", f"127.0.0.1:{gate}"], listens=[other])
+        for port in (front, other):
+            for size in (1, 1000, 65536, 4 << 20):
+                self.assert_echo(port, harness.noise(size, size))
 
     def test_half_close_by_the_client(self):
         def answer_at_the_end(connection):
