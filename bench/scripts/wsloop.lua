@@ -19,7 +19,7 @@ local function serve(client)
    local head = ba.http.reader(client, "request"):head(10000)
    if not head or not websocket.accept(client, head, {subprotocols = {"binary", "mqtt"}, maxframe = 1 << 24}) then return end
    ba.socket.event(function(server)
-      if not address.connect(target) then return client:close() end
+      if not address.connect(target, {timeout = 20000}) then return client:close() end
       client:enable(server)
       pump(server, client)
    end)
