@@ -319,6 +319,29 @@ check.job("STARTTLS: upgrade with bytes already there", function()
   listener:close()
 end)
 
+check.job("both ends listen for a moment before they speak, as the nodes of a cluster do", function()
+  local heard = {}
+  local function node(s, name)
+    local data = s:read(20) -- may be too early: the handshake goes on
+    s:write("I am the " .. name)
+    heard[name] = data or s:read(30000)
+  end
+  local listener = ok(ba.socket.bind(0, {intf = "127.0.0.1", shark = any}))
+  local _, port = listener:sockname()
+  listener:event(function(l)
+    for s in l.accept, l do s:event(node, "s", "server") end
+  end, "r")
+  ba.socket.event(function()
+    local s = ok(ba.socket.connect("localhost", port, {shark = client}))
+    ok(s:trusted())
+    s:event(node, "s", "client") -- from inside: the end of this coroutine is not the socket's
+  end)
+  wait(function() return heard.client and heard.server end)
+  eq(heard.client, "I am the server")
+  eq(heard.server, "I am the client")
+  listener:close()
+end)
+
 check.job("state during an upgrade", function()
   local a, b = check.pair()
   local done
