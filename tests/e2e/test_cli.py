@@ -253,6 +253,12 @@ class ScriptTest(CliCase):
     def test_end_of_the_chunk(self):
         self.assert_status(self.run_once("-e", "print('hi')"), 0, "^hi")
 
+    def test_trace(self):
+        self.write("t.lua", 'trace("a", nil, 1.5, true, nil)\nlocal function f() trace "b" end\nf()\n')
+        run = self.run_once("t.lua")
+        self.assert_status(run, 0, r"notice t\.lua:1: a\tnil\t1\.5\ttrue\tnil\n")
+        self.assert_status(run, 0, r"notice t\.lua:2: b\n")
+
     def test_text_and_script(self):
         self.write("s.lua", "print('second')\n")
         self.assert_status(self.run_once("-e", "print('first')", "s.lua"), 0, "first\nsecond")

@@ -113,6 +113,27 @@ check.job("IPv6", function()
   listener:close()
 end)
 
+check.job("a name, IPv6 only", function()
+  local listener = ba.socket.bind(0, {intf = "::1"})
+  if not listener or ba.socket.toip("localhost", true) ~= "::1" then skip "no such name here" end
+  local _, port = listener:sockname()
+  local sock = ok(ba.socket.connect("localhost", port, {ipv6 = true}))
+  results({"::1", port, true}, sock:peername())
+  sock:close()
+  results({nil, "cannotconnect"}, ba.socket.connect("127.0.0.1", port, {ipv6 = true}))
+  listener:close()
+end)
+
+check.both("a time that nobody gave is a second, for TCP and TLS together", function()
+  local listener, port = check.listen(function(s) while s:read() do end end) -- it says nothing
+  local start = ba.clock()
+  check.in_cosocket(function()
+    results({nil, "timeout"}, ba.socket.connect("127.0.0.1", port, {shark = ba.create.sharkssl()}))
+  end)
+  ok(ba.clock() - start >= 999)
+  listener:close()
+end)
+
 check.job("an IPv4 and an IPv6 listener on one port", function()
   local a = ok(ba.socket.bind(0))
   local _, port = a:sockname()
@@ -171,6 +192,22 @@ check.job("a port in use", function()
     if b then b:close() end
     return b
   end, "the port to be free again")
+end)
+
+check.job("a port whose connections the server has ended is free at once", function()
+  local listener = ok(ba.socket.bind(0, {intf = "127.0.0.1"}))
+  local _, port = listener:sockname()
+  local accepted
+  listener:event(function(s) accepted = s:accept() end)
+  local sock = ok(ba.socket.connect("127.0.0.1", port))
+  wait(function() return accepted end)
+  accepted:close() -- first, so that its end stays in TIME_WAIT
+  results({nil, "socketclosed"}, sock:read())
+  sock:close()
+  wait(function() return listener:state() == "terminated" end)
+  local again
+  wait(function() again = ba.socket.bind(port, {intf = "127.0.0.1"}) return again end, "the end of a listener")
+  again:close()
 end)
 
 check.job("several listeners share a port when all ask for it", function()
