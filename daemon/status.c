@@ -66,7 +66,11 @@ static void admission_text(void *user, const struct cs_admit_count *c)
     if (c->limits.max_client > 0) {
         (void)fprintf(out, ", %u of a client", c->limits.max_client);
     }
-    (void)fprintf(out, "; paused %" PRIu64 " times, %" PRIu64 " refused\n", c->paused, c->refused);
+    (void)fprintf(out, "; paused %" PRIu64 " times, %" PRIu64 " refused", c->paused, c->refused);
+    if (c->udp > 0) {
+        (void)fprintf(out, "; %u UDP sockets", c->udp);
+    }
+    (void)fputc('\n', out);
 }
 
 void csd_status_text(const struct csd_status *s, FILE *out)
@@ -153,6 +157,7 @@ static void admission_json(void *user, const struct cs_admit_count *c)
     csd_json_uint(j, "connections", c->open);
     csd_json_uint(j, "maxconn", c->limits.max);
     csd_json_uint(j, "limit_conn", c->limits.max_client);
+    csd_json_uint(j, "udp_sockets", c->udp);
     csd_json_uint(j, "paused", c->paused);
     csd_json_uint(j, "refused", c->refused);
     csd_json_close(j, '}');

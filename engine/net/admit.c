@@ -17,7 +17,7 @@ struct cs_gate {
     struct cs_admit *admit;
     char *name; /* NULL: of all */
     unsigned refs;
-    unsigned open;
+    unsigned open, udp;
     struct cs_admit_limits limits;
     uint64_t refused, paused;
 };
@@ -249,6 +249,14 @@ void cs_gate_leave(struct cs_gate *g, unsigned pass, const struct cs_addr *clien
     pthread_mutex_unlock(&a->lock);
 }
 
+void cs_gate_count_udp(struct cs_gate *g, int change)
+{
+    pthread_mutex_lock(&g->admit->lock);
+    g->udp += (unsigned)change;
+    g->admit->all.udp += (unsigned)change;
+    pthread_mutex_unlock(&g->admit->lock);
+}
+
 unsigned cs_gate_room(struct cs_gate *g)
 {
     pthread_mutex_lock(&g->admit->lock);
@@ -396,6 +404,7 @@ static void tell(const struct cs_gate *g, void (*fn)(void *, const struct cs_adm
     struct cs_admit_count c = {.name = g->name,
                                .limits = g->limits,
                                .open = g->open,
+                               .udp = g->udp,
                                .refused = g->refused,
                                .paused = g->paused};
     fn(user, &c);

@@ -59,6 +59,9 @@ CS_MUST_CHECK int cs_gate_enter(struct cs_gate *g, const struct cs_addr *client)
 /* It has ended: pass and client as they were. May wake waiters. */
 void cs_gate_leave(struct cs_gate *g, unsigned pass, const struct cs_addr *client);
 
+/* A datagram socket of the service has been opened (1) or closed (-1): these are counted only. */
+void cs_gate_count_udp(struct cs_gate *g, int change);
+
 /* How many more may enter now; UINT_MAX: no limit. */
 unsigned cs_gate_room(struct cs_gate *g);
 
@@ -80,12 +83,13 @@ void cs_admit_waiter_stop(struct cs_admit *a, struct cs_admit_waiter *w);
 struct cs_admit_count {
     const char *name;
     struct cs_admit_limits limits;
-    unsigned open;
-    uint64_t refused; /* for their client's share, since the start */
-    uint64_t paused;  /* times that accepting paused for want of room */
+    unsigned open, udp; /* connections; datagram sockets */
+    uint64_t refused;   /* for their client's share, since the start */
+    uint64_t paused;    /* times that accepting paused for want of room */
 };
 
-/* Calls fn for all, then for each service that has listeners or connections, under the lock. */
+/* Calls fn for all, then for each service that has listeners, connections or datagram sockets,
+ * under the lock. */
 void cs_admit_counts(struct cs_admit *a, void (*fn)(void *user, const struct cs_admit_count *c),
                      void *user);
 

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/admit.h"
 
 /* The kernel's socket. Lives until nobody uses it and no op is armed. */
 struct port {
@@ -32,6 +33,7 @@ static pthread_mutex_t claims_lock = PTHREAD_MUTEX_INITIALIZER;
 struct cs_udp {
     struct cs_list node; /* in port->users */
     struct port *port;
+    struct cs_gate *gate; /* where it is counted, or NULL */
     const struct cs_udp_user *ops;
     void *user;
     struct cs_list in; /* cs_datagram, oldest first */
@@ -406,13 +408,28 @@ int cs_udp_open(struct cs_udp **out, struct cs_net *n, const struct cs_udp_spec 
 {
     struct cs_udp *u = cs_zalloc(sizeof(*u));
     struct port *p = NULL;
-    int err = u ? find_or_open(&p, n, spec) : -ENOMEM;
+    struct cs_gate *gate = NULL;
+    bool counted = n->config.admit && spec->service;
+    if (u && counted) {
+        gate = cs_gate_get(n->config.admit, spec->service);
+    }
+    int err = u && (gate || !counted) ? find_or_open(&p, n, spec) : -ENOMEM;
     if (err < 0) {
+        if (gate) {
+            cs_gate_put(gate);
+        }
         cs_free(u);
         return err;
     }
-    *u = (struct cs_udp){
-        .port = p, .ops = ops, .user = user, .gen = spec->gen, .staged = spec->staged};
+    if (gate) {
+        cs_gate_count_udp(gate, 1);
+    }
+    *u = (struct cs_udp){.port = p,
+                         .gate = gate,
+                         .ops = ops,
+                         .user = user,
+                         .gen = spec->gen,
+                         .staged = spec->staged};
     if (spec->remote) {
         u->remote = *spec->remote;
     }
@@ -434,6 +451,10 @@ void cs_udp_close(struct cs_udp *u)
     }
     while (cs_udp_first(u)) {
         cs_udp_drop(u);
+    }
+    if (u->gate) {
+        cs_gate_count_udp(u->gate, -1);
+        cs_gate_put(u->gate);
     }
     cs_list_remove(&u->node);
     cs_free(u);

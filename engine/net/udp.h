@@ -53,6 +53,7 @@ struct cs_udp_spec {
     const struct cs_addr *local;  /* bind to this; NULL: not */
     const struct cs_addr *remote; /* connect to this; NULL: not */
     unsigned gen;                 /* of the scripts that want it */
+    const char *service;          /* whose it is, for the status; NULL: nobody's */
     bool staged;                  /* `local` is not theirs before cs_udp_commit(gen) */
     bool dry;                     /* `local` is only noted (-t) */
 };

@@ -305,6 +305,7 @@ static struct cs_udp_spec spec_of(const struct cs_vm *vm, const struct request *
     return (struct cs_udp_spec){.family = cs_addr_family(&r->local),
                                 .local = r->bound ? &r->local : NULL,
                                 .gen = vm->generation,
+                                .service = vm->current ? vm->current->name : NULL,
                                 .staged = vm->state == CS_VM_LOADING,
                                 .dry = vm->check_only};
 }

@@ -93,6 +93,19 @@ class MaxconnTest(harness.Case):
         harness.until(lambda: self.admission("web")["connections"] == 0, 10, "the end of all")
         self.assertNotRegex(daemon.log(), r"most\s+([6-9]|\d\d)")
 
+    def test_datagram_sockets_are_counted(self):
+        script = self.write("udp.lua", """
+            sockets = {ba.socket.udpcon(), ba.socket.udpcon(0), ba.socket.event(function(s)
+              ba.socket.udpcon("localhost", 9)
+              s:read()
+            end)}
+            """)
+        port = harness.free_port()
+        self.service("".join(f'service "{name}" {{ script = "{script}" }}\n' for name in ("one", "two")) +
+                     ECHO.format("web", f'"127.0.0.1:{port}"', ""), [port])
+        harness.until(lambda: self.admission()["udp_sockets"] == 6, 10, "six sockets")
+        self.assertEqual([self.admission(name)["udp_sockets"] for name in ("one", "two")], [3, 3])
+
     def test_in_all(self):
         ports = [harness.free_port() for _ in range(2)]
         self.service("maxconn = 2\n" + "".join(ECHO.format(n, f'"127.0.0.1:{p}"', "")
