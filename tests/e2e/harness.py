@@ -111,6 +111,12 @@ def listening(port):
     return any(local == port and state == LISTEN for local, _, state in tcp_table())
 
 
+def listening_at(path):
+    """The same of a Unix socket, whose file is there before anybody listens."""
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as f:
+        return any(line.split()[3] == "00010000" and line.rstrip("\n").endswith(" " + path) for line in f)
+
+
 def open_connections(port):
     """Connections that were accepted on the port and are not over."""
     return sum(local == port and state in (ESTABLISHED, CLOSE_WAIT) for local, _, state in tcp_table())
@@ -607,7 +613,7 @@ http {{
         if self.port:
             until(lambda: listening(self.port), 10, "nginx listening")
         else:
-            until(lambda: os.path.exists(listen.removeprefix("unix:")), 10, "nginx listening")
+            until(lambda: listening_at(listen.removeprefix("unix:")), 10, "nginx listening")
 
     def file(self, name, content):
         with open(os.path.join(self.root, name), "wb") as f:

@@ -230,7 +230,7 @@ class WorkersTest(ReloadCase):
         self.write("unix.lua", NAMED.format(version="unix", extra="").replace(
             'args.port, {intf = "127.0.0.1"}', f'"unix:{path}"'))
         self.daemon = self.service('workers = 2\nservice "named" { script = "unix.lua" }')
-        harness.until(lambda: os.path.exists(path), 10, "the socket")
+        harness.until(lambda: harness.listening_at(path), 10, "the socket")
         for _ in range(20):
             with harness.socket.socket(harness.socket.AF_UNIX) as s:
                 s.settimeout(20 * harness.SLOW)

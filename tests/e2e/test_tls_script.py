@@ -39,13 +39,9 @@ class Front:
         self.case.addCleanup(s.close)
         return s
 
-    def _listens(self):
-        with socket.socket(socket.AF_UNIX) as s:  # the file is there before anybody listens
-            return s.connect_ex(self.path) == 0
-
     def ready(self, daemon):
         if self.kind == "unix":
-            harness.until(self._listens, 10, "the socket file")
+            harness.until(lambda: harness.listening_at(self.path), 10, "the socket")
         else:
             daemon.wait_listening([self.port])
 
