@@ -39,7 +39,8 @@ local shark = args.tls and tls.server(args.tls) or nil
 -- The port of the first address that speaks TLS, for those who are sent there.
 local function tls_port()
   local first = shark and options.list("listen_tls", args.listen_tls or args.listen)[1]
-  return first and address.parse(first).port
+  local at = first and address.parse(first)
+  return at and at.port
 end
 
 args.tls_port, args.origins = tls_port(), websocket.origins(args.origins)

@@ -1,9 +1,11 @@
 """What an application is made of besides pages: directories, users with rights, forms with files, TLS beside plain HTTP,
 compressed WebSockets. Barracuda's documents say how each behaves."""
 
+import base64
 import http.client
 import json
 import os
+import random
 import ssl
 import zlib
 
@@ -12,6 +14,8 @@ import pki
 import ws
 
 PRELOAD = """
+assert(require "shared" == "beside the configuration" and require "of_several" == "in its lib")
+
 -- /rest/...: a directory that is nothing but a function; below it one more, with a name of its own.
 local rest = ba.create.dir "rest"
 rest:setfunc(function(_ENV, path)
@@ -116,6 +120,9 @@ class Tree(harness.Case):
         for name, text in {".preload": PRELOAD, **PAGES}.items():
             os.makedirs(os.path.dirname(f"{self.directory}/www/{name}"), exist_ok=True)
             self.write(f"www/{name}", text)
+        self.write("shared.lua", "return 'beside the configuration'")
+        os.mkdir(f"{self.directory}/lib")
+        self.write("lib/of_several.lua", "return 'in its lib'")
         self.port, self.tls = harness.free_port(), harness.free_port()
         cert, key = pki.Pki(self.directory).issue("pages.example")
         self.daemon = self.service(
@@ -125,7 +132,7 @@ class Tree(harness.Case):
     def get(self, path, method="GET", body=None, headers=None, tls=False, user=None):
         headers = dict(headers or {})
         if user:
-            headers["Authorization"] = "Basic " + __import__("base64").b64encode(user.encode()).decode()
+            headers["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
         if tls:
             context = ssl._create_unverified_context()
             c = http.client.HTTPSConnection("127.0.0.1", self.tls, timeout=30 * harness.SLOW, context=context)
@@ -250,6 +257,32 @@ class FormTest(Tree):
         got = self.upload(self.form((field + '; filename="f"', harness.noise(1 << 20))), "/upload.lsp?stop=100000")
         self.assertEqual((got["ok"], got["err"]), (False, "stopped"))
         self.assertLess(got["size"], 1 << 20)
+
+    def test_forms_with_mistakes(self):
+        """Whatever comes, the page gets an answer and nothing is raised."""
+        rng = random.Random(7578)
+        field = 'Content-Disposition: form-data; name="%s"'
+        good = self.form((field % "a", b"1"), (field % "b" + '; filename="f"\r\nContent-Type: x/y', b"--Xy\r\n" * 20), (field % "c", b"\r\n"))
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * harness.SLOW)
+        for _ in range(300):
+            body = bytearray(good)
+            for _ in range(rng.randint(1, 4)):
+                at = rng.randrange(len(body))
+                change = rng.choice("flip cut copy end".split())
+                if change == "flip":
+                    body[at] = rng.choice(b'\r\n-"\\; =:\0\xffX')
+                elif change == "cut":
+                    del body[at:at + rng.randint(1, 30)]
+                elif change == "copy":
+                    body[at:at] = body[at:at + rng.randint(1, 60)]
+                else:
+                    del body[max(at, 1):]
+            c.request("POST", "/upload.lsp", bytes(body), {"Content-Type": "multipart/form-data; boundary=XyZ"})
+            r = c.getresponse()
+            self.assertEqual(r.status, 200, bytes(body))
+            got = json.loads(r.read())
+            self.assertEqual(got["log"][-1], "end" if got["ok"] else "error|" + got["err"], bytes(body))
+        c.close()
 
     def test_an_upload_costs_no_memory(self):
         if harness.SANITIZER:
