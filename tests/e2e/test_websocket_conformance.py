@@ -313,7 +313,7 @@ class ClientTest(Conformance, harness.Case):
 
     def socket(self):
         s = self.waiting[-1][1].get(timeout=20 * harness.PATIENCE)
-        s.settimeout(20 * harness.SLOW)
+        s.settimeout(20 * harness.PATIENCE)
         return s
 
     def peer(self, way=None):

@@ -168,7 +168,7 @@ class WsTunnelTest(TunnelCase):
                     gate(c)
 
             services.append(f'''service "here{i}" {{ script = "wstunnel.lua", listen = "127.0.0.1:{fronts[i]}",
-                url = "ws://127.0.0.1:{self.server(quietly).port}/t", handshake_timeout = "500ms" }}''')
+                url = "ws://127.0.0.1:{self.server(quietly).port}/t", handshake_timeout = "{'500ms' if i < 2 else '60s'}" }}''')
         self.service("\n".join(services), fronts)
         for i, (_, code) in enumerate(gates):
             with self.subTest(gate=i):
