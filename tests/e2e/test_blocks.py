@@ -69,7 +69,7 @@ class BlockTest(harness.Case):
                 ("proxy", f'{LISTEN}, upstreams = ":80"', "names no host"),
                 ("proxy", 'upstreams = "127.0.0.1:1"', "listen: no address"),
                 ("proxy", 'listen = 80, upstreams = "127.0.0.1:1"', f"listen: .*{ADDRESS}"),
-                ("proxy", 'listen = "localhost:80", upstreams = "127.0.0.1:1"', '"localhost" is neither'),
+                ("proxy", 'listen = "nowhere:80", upstreams = "127.0.0.1:1"', '"nowhere" is neither'),
                 ("proxy", f"{upstream}, idle_timeout = 5", 'idle_timeout: "5" is not a duration'),
                 ("proxy", f"{upstream}, balance = 1", "balance: expected"),
                 ("tls", f"{upstream}", "neither tls nor upstream_tls"),
@@ -83,7 +83,7 @@ class BlockTest(harness.Case):
                 ("sni", LISTEN, "no routes and no default"),
                 ("udp", f'{LISTEN}, upstreams = "unix:/x"', "not for UDP"),
                 ("udp", 'listen = "unix:/x", upstreams = "127.0.0.1:1"', "not for UDP"),
-                ("udp", 'listen = "localhost:53", upstreams = "127.0.0.1:1"', '"localhost" is neither'),
+                ("udp", 'listen = "nowhere:53", upstreams = "127.0.0.1:1"', '"nowhere" is neither'),
                 ("udp", f'{upstream}, sessions_max = "5"', "sessions_max: expected a whole number"),
                 ("echo", "listen = true", ADDRESS)):
             self.assert_refused(script, block, pattern)
