@@ -23,8 +23,11 @@ class ShortConnectionsTest(TunnelsTest):
         if harness.SANITIZER:
             run(2000)  # the sanitizer counts what is left at the end
             return
-        before = run(5000)
-        self.assertLess(run(30000) - before, 1 << 20)
+        # What leaks is more after each run; how many were open at once differs between runs on a busy machine.
+        seen = [run(5000)]
+        while len(seen) < 2 or seen[-1] - seen[-2] > 300000:
+            self.assertLess(len(seen), 6, seen)
+            seen.append(run(10000))
 
     def test_detached_relay(self):
         self.short_connections("relay.lua")
