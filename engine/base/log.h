@@ -43,7 +43,7 @@ static inline bool cs_log_enabled(enum cs_log_level level)
 void cs_log(enum cs_log_level level, const char *format, ...) CS_PRINTF(2, 3);
 
 /* For warnings that a peer can cause: at most one line a second per `limit`; the next line that
- * gets through says how many were left out. */
+ * gets through says how many were left out. A limit belongs to one thread. */
 struct cs_log_limit {
     uint64_t until_ms;
     unsigned suppressed;

@@ -126,7 +126,7 @@ static void drop_handshake(struct tls *t)
 
 static void log_failure(const struct tls *t, int err)
 {
-    static struct cs_log_limit limit;
+    static _Thread_local struct cs_log_limit limit;
     struct cs_conn *c = cs_conn_of(cs_stream_bottom(t->lower));
     struct cs_addr peer;
     char text[CS_ADDR_TEXT_MAX] = "-";

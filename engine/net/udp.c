@@ -127,7 +127,7 @@ static void received(struct port *p, struct cs_slice *slice)
     if (!p->reader) { /* its last reader has just gone */
         p->net->count.datagrams_dropped++;
     } else if (!enqueue(p->reader, slice)) {
-        static struct cs_log_limit limit;
+        static _Thread_local struct cs_log_limit limit;
         p->net->count.datagrams_dropped++;
         p->reader->dropped++;
         cs_log_limited(&limit, CS_LOG_WARN, "datagrams dropped: their script does not read them");

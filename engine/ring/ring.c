@@ -12,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -51,11 +52,21 @@ struct cs_ring {
     struct cs_bufring *groups[CS_RING_GROUPS];
     struct cs_slots slots;
     unsigned plain_open, plain_max; /* ordinary ones open; without slots: how many may be */
+    unsigned plain_max_all;         /* the same for all rings of the process together */
     struct io_uring_cqe *stash;     /* taken out of a full queue by run_now, oldest first */
     unsigned stash_at, stash_count, stash_size;
     size_t scratch_used; /* operands that must stay until they are submitted */
     uint8_t *scratch;
 };
+
+/* Of all rings of the process: they share its descriptors. */
+static atomic_uint plain_open_all;
+
+static void count_plain(struct cs_ring *r, int n)
+{
+    r->plain_open += (unsigned)n;
+    atomic_fetch_add_explicit(&plain_open_all, (unsigned)n, memory_order_relaxed);
+}
 
 /* ---- set-up ---- */
 
@@ -83,17 +94,26 @@ static int open_uring(struct io_uring *u, bool in_set)
     return io_uring_queue_init_params(in_set ? SET_SQ_ENTRIES : SQ_ENTRIES, u, &p);
 }
 
-static unsigned slots_wanted(const struct cs_ring_config *config)
+/* Of the process. */
+static unsigned descriptors_max(void)
 {
     struct rlimit lim;
     rlim_t n = SLOTS_CEILING;
     if (getrlimit(RLIMIT_NOFILE, &lim) == 0) {
         n = CS_MIN(n, lim.rlim_cur);
     }
-    if (config->slots_max) {
-        n = CS_MIN(n, config->slots_max);
-    }
     return (unsigned)n;
+}
+
+static unsigned slots_wanted(const struct cs_ring_config *config)
+{
+    unsigned n = descriptors_max();
+    return config->slots_max ? CS_MIN(n, config->slots_max) : n;
+}
+
+static unsigned plain_usable(unsigned n)
+{
+    return n - CS_MIN(PLAIN_RESERVE, n / 4);
 }
 
 static int open_slots(struct cs_ring *r, const struct cs_ring_config *config)
@@ -151,8 +171,8 @@ int cs_ring_create(struct cs_ring **out, const struct cs_ring_config *config, ch
         goto fail_free;
     }
     r->features = cs_probe_features(&r->uring);
-    r->plain_max = slots_wanted(config);
-    r->plain_max -= CS_MIN(PLAIN_RESERVE, r->plain_max / 4);
+    r->plain_max = plain_usable(slots_wanted(config));
+    r->plain_max_all = plain_usable(descriptors_max());
     err = r->features & CS_RING_DIRECT ? open_slots(r, config) : 0;
     if (err == 0) {
         err = open_groups(r, config);
@@ -182,6 +202,7 @@ void cs_ring_destroy(struct cs_ring *r)
     if (!r) {
         return;
     }
+    count_plain(r, -(int)r->plain_open);
     destroy_groups(r);
     io_uring_queue_exit(&r->uring);
     cs_free(r->slots.free);
@@ -304,7 +325,10 @@ unsigned cs_ring_accept_room(const struct cs_ring *r)
     if (r->features & CS_RING_DIRECT) {
         return r->slots.split - r->slots.accepted;
     }
-    return r->plain_max > r->plain_open ? (r->plain_max - r->plain_open) / 2 : 0;
+    unsigned all = atomic_load_explicit(&plain_open_all, memory_order_relaxed);
+    unsigned own = r->plain_max > r->plain_open ? r->plain_max - r->plain_open : 0;
+    unsigned shared = r->plain_max_all > all ? r->plain_max_all - all : 0;
+    return CS_MIN(own, shared) / 2;
 }
 
 unsigned cs_ring_accept_max(const struct cs_ring *r)
@@ -323,7 +347,7 @@ static int accepted(struct cs_ring *r, int res)
         r->slots.accepted++;
         return res | CS_FD_DIRECT;
     }
-    r->plain_open++;
+    count_plain(r, 1);
     return res;
 }
 
@@ -763,7 +787,7 @@ void cs_ring_close(struct cs_ring *r, cs_fd fd, bool reset)
         cs_slots_return(&r->slots, slot_of(fd));
     } else {
         io_uring_prep_close(sqe, fd);
-        r->plain_open--;
+        count_plain(r, -1);
     }
     ignore(sqe);
 }
@@ -814,7 +838,7 @@ int cs_ring_name(struct cs_ring *r, cs_fd fd, bool peer, struct cs_addr *out)
 cs_fd cs_ring_adopt(struct cs_ring *r, int fd)
 {
     if (!(r->features & CS_RING_DIRECT)) {
-        r->plain_open++;
+        count_plain(r, 1);
         return fd;
     }
     int slot = cs_slots_take(&r->slots);
@@ -857,7 +881,7 @@ cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *loca
     }
     if (local) { /* ordinary, as listeners are: few, and closed at once when they are closed */
         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)); /* others may join it now */
-        r->plain_open++;
+        count_plain(r, 1);
         return fd;
     }
     return cs_ring_adopt(r, fd);

@@ -470,7 +470,7 @@ static int accept_on(lua_State *L, int status, lua_KContext ctx)
     }
     int64_t look_again_ms = -1;
     if (cs_vm_short(s->vm)) { /* no coroutine could be made for it: clients wait in the backlog */
-        static struct cs_log_limit limit;
+        static _Thread_local struct cs_log_limit limit;
         cs_log_limited(&limit, CS_LOG_WARN,
                        "accepting paused service=%s: the scripts' memory is nearly used up",
                        t->name);

@@ -73,8 +73,14 @@ class DescriptorTest(harness.Case):
 
     def test_descriptor_table_full(self):
         """More clients than descriptors: those who wait are served when others leave."""
+        self.more_clients_than_descriptors("")
+
+    def test_two_workers_share_the_descriptors(self):
+        self.more_clients_than_descriptors("workers = 2")
+
+    def more_clients_than_descriptors(self, settings):
         origin = self.server(harness.echo)
-        daemon, port = self.proxy([origin.port], nofile=self.nofile)
+        daemon, port = self.proxy([origin.port], settings=settings, nofile=self.nofile)
         clients = {}
         for i in range(80):
             s = self.connect(port)
