@@ -12,15 +12,14 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "ring/bufring.h"
+#include "ring/plain.h"
 #include "ring/probe.h"
 #include "ring/ring_set.h"
 #include "ring/slots.h"
@@ -32,8 +31,6 @@
 #define SET_SQ_ENTRIES 512
 #define SET_CQ_ENTRIES 2048
 #define SCRATCH_BYTES (256 * 1024)
-#define SLOTS_CEILING 1048576u /* the kernel's own bound of a ring's table */
-#define PLAIN_RESERVE 64u /* descriptors for files, logs and names where sockets take them too */
 
 enum tag {
     TAG_PLAIN = 0,   /* res is the op's result */
@@ -51,22 +48,12 @@ struct cs_ring {
     unsigned features;
     struct cs_bufring *groups[CS_RING_GROUPS];
     struct cs_slots slots;
-    unsigned plain_open, plain_max; /* ordinary ones open; without slots: how many may be */
-    unsigned plain_max_all;         /* the same for all rings of the process together */
-    struct io_uring_cqe *stash;     /* taken out of a full queue by run_now, oldest first */
+    struct cs_plain plain;
+    struct io_uring_cqe *stash; /* taken out of a full queue by run_now, oldest first */
     unsigned stash_at, stash_count, stash_size;
     size_t scratch_used; /* operands that must stay until they are submitted */
     uint8_t *scratch;
 };
-
-/* Of all rings of the process: they share its descriptors. */
-static atomic_uint plain_open_all;
-
-static void count_plain(struct cs_ring *r, int n)
-{
-    r->plain_open += (unsigned)n;
-    atomic_fetch_add_explicit(&plain_open_all, (unsigned)n, memory_order_relaxed);
-}
 
 /* ---- set-up ---- */
 
@@ -94,26 +81,10 @@ static int open_uring(struct io_uring *u, bool in_set)
     return io_uring_queue_init_params(in_set ? SET_SQ_ENTRIES : SQ_ENTRIES, u, &p);
 }
 
-/* Of the process. */
-static unsigned descriptors_max(void)
-{
-    struct rlimit lim;
-    rlim_t n = SLOTS_CEILING;
-    if (getrlimit(RLIMIT_NOFILE, &lim) == 0) {
-        n = CS_MIN(n, lim.rlim_cur);
-    }
-    return (unsigned)n;
-}
-
 static unsigned slots_wanted(const struct cs_ring_config *config)
 {
-    unsigned n = descriptors_max();
+    unsigned n = cs_plain_limit();
     return config->slots_max ? CS_MIN(n, config->slots_max) : n;
-}
-
-static unsigned plain_usable(unsigned n)
-{
-    return n - CS_MIN(PLAIN_RESERVE, n / 4);
 }
 
 static int open_slots(struct cs_ring *r, const struct cs_ring_config *config)
@@ -171,8 +142,7 @@ int cs_ring_create(struct cs_ring **out, const struct cs_ring_config *config, ch
         goto fail_free;
     }
     r->features = cs_probe_features(&r->uring);
-    r->plain_max = plain_usable(slots_wanted(config));
-    r->plain_max_all = plain_usable(descriptors_max());
+    cs_plain_init(&r->plain, slots_wanted(config));
     err = r->features & CS_RING_DIRECT ? open_slots(r, config) : 0;
     if (err == 0) {
         err = open_groups(r, config);
@@ -202,7 +172,7 @@ void cs_ring_destroy(struct cs_ring *r)
     if (!r) {
         return;
     }
-    count_plain(r, -(int)r->plain_open);
+    cs_plain_count(&r->plain, -(int)r->plain.open);
     destroy_groups(r);
     io_uring_queue_exit(&r->uring);
     cs_free(r->slots.free);
@@ -325,15 +295,12 @@ unsigned cs_ring_accept_room(const struct cs_ring *r)
     if (r->features & CS_RING_DIRECT) {
         return r->slots.split - r->slots.accepted;
     }
-    unsigned all = atomic_load_explicit(&plain_open_all, memory_order_relaxed);
-    unsigned own = r->plain_max > r->plain_open ? r->plain_max - r->plain_open : 0;
-    unsigned shared = r->plain_max_all > all ? r->plain_max_all - all : 0;
-    return CS_MIN(own, shared) / 2;
+    return cs_plain_room(&r->plain) / 2;
 }
 
 unsigned cs_ring_accept_max(const struct cs_ring *r)
 {
-    return r->features & CS_RING_DIRECT ? r->slots.split : r->plain_max / 2;
+    return r->features & CS_RING_DIRECT ? r->slots.split : r->plain.max / 2;
 }
 
 /* ---- events ---- */
@@ -347,7 +314,7 @@ static int accepted(struct cs_ring *r, int res)
         r->slots.accepted++;
         return res | CS_FD_DIRECT;
     }
-    count_plain(r, 1);
+    cs_plain_count(&r->plain, 1);
     return res;
 }
 
@@ -787,7 +754,7 @@ void cs_ring_close(struct cs_ring *r, cs_fd fd, bool reset)
         cs_slots_return(&r->slots, slot_of(fd));
     } else {
         io_uring_prep_close(sqe, fd);
-        count_plain(r, -1);
+        cs_plain_count(&r->plain, -1);
     }
     ignore(sqe);
 }
@@ -838,7 +805,7 @@ int cs_ring_name(struct cs_ring *r, cs_fd fd, bool peer, struct cs_addr *out)
 cs_fd cs_ring_adopt(struct cs_ring *r, int fd)
 {
     if (!(r->features & CS_RING_DIRECT)) {
-        count_plain(r, 1);
+        cs_plain_count(&r->plain, 1);
         return fd;
     }
     int slot = cs_slots_take(&r->slots);
@@ -881,7 +848,7 @@ cs_fd cs_ring_udp_open(struct cs_ring *r, int family, const struct cs_addr *loca
     }
     if (local) { /* ordinary, as listeners are: few, and closed at once when they are closed */
         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)); /* others may join it now */
-        count_plain(r, 1);
+        cs_plain_count(&r->plain, 1);
         return fd;
     }
     return cs_ring_adopt(r, fd);
