@@ -436,8 +436,10 @@ static int sock_write(lua_State *L)
     }
     int n = write_some(L, s, p, 0, false);
     /* Nor one that always has room. A cosocket's writes do not suspend without need (A.5). */
-    bool may = s->mode != CS_SOCK_COSOCKET && lua_toboolean(L, -1);
-    return may && others_first(L, t) ? cs_task_give_way(L, t, written_on, 0) : n;
+    bool done = n == 1; /* an error is two values and more */
+    return done && s->mode != CS_SOCK_COSOCKET && others_first(L, t)
+               ? cs_task_give_way(L, t, written_on, 0)
+               : n;
 }
 
 /* ---- accept ---- */

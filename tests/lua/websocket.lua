@@ -239,6 +239,13 @@ check.both("a client masks, and wants no masks", function()
   peer:close()
 end)
 
+every_mode("a write after the peer's Close fails each time", function(sock, peer)
+  peer:write(masked("unread") .. masked("", {op = "close"}))
+  wait(function() return not sock:write("x") end)
+  for _ = 1, 300 do eq(sock:write("x"), nil) end -- so many that the job lets others run in between
+  results({"unread", false}, sock:read())
+end)
+
 check.both("close says 1000 and waits for the answer", function()
   local sock, peer = ws.server()
   sock:write("before")
