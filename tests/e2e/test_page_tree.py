@@ -258,6 +258,11 @@ class FormTest(Tree):
         self.assertEqual((got["ok"], got["err"]), (False, "stopped"))
         self.assertLess(got["size"], 1 << 20)
 
+    def test_a_long_line_without_a_colon(self):
+        """It is looked at once, not again from each of its bytes: the CPU budget would end the page."""
+        part = ("a" * 7000 + '\r\nContent-Disposition: form-data; name="x"', b"1")
+        self.assertEqual(self.upload(self.form(*[part] * 100))["log"][-1], "end")
+
     def test_forms_with_mistakes(self):
         """Whatever comes, the page gets an answer and nothing is raised."""
         rng = random.Random(7578)

@@ -34,7 +34,10 @@ end
 
 local function header_of(text)
   local header = {}
-  for name, value in text:gmatch "([%w%-]+):[ \t]*([^\r\n]*)" do header[name:lower()] = value end
+  for line in text:gmatch "[^\r\n]+" do
+    local name, value = line:match "^([%w%-]+):[ \t]*(.*)$"
+    if name then header[name:lower()] = value end
+  end
   return header
 end
 
