@@ -404,6 +404,15 @@ static int written_on(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
+/* A job whose writes always find room gives way behind one of them now and then. Other tasks are
+ * not suspended without need, and a write to a cosocket never is (A.5). n: results of the write; an
+ * error is two and more. */
+static int CS_RAISES let_others(lua_State *L, struct cs_sock *s, struct cs_task *t, int n)
+{
+    bool may = n == 1 && t && t->kind == CS_TASK_JOB && s->mode != CS_SOCK_COSOCKET;
+    return may && others_first(L, t) ? cs_task_give_way(L, t, written_on, 0) : n;
+}
+
 static int sock_write(lua_State *L)
 {
     struct cs_sock *s = cs_sock_check(L, 1);
@@ -422,7 +431,7 @@ static int sock_write(lua_State *L)
         return 1;
     }
     if (s->state == CS_SOCK_DATAGRAM) {
-        return cs_datagram_write(L, s, p);
+        return let_others(L, s, t, cs_datagram_write(L, s, p));
     }
     if (ws && p.len > cs_ws_stream_write_max(s->stream)) {
         return cs_push_error(L, CS_ETOOBIG);
@@ -434,12 +443,7 @@ static int sock_write(lua_State *L)
         prepare_to_wait(L, s);
         return wait_in_queue(L, s, 0, false);
     }
-    int n = write_some(L, s, p, 0, false);
-    /* Nor one that always has room. A cosocket's writes do not suspend without need (A.5). */
-    bool done = n == 1; /* an error is two values and more */
-    return done && s->mode != CS_SOCK_COSOCKET && others_first(L, t)
-               ? cs_task_give_way(L, t, written_on, 0)
-               : n;
+    return let_others(L, s, t, write_some(L, s, p, 0, false));
 }
 
 /* ---- accept ---- */

@@ -354,12 +354,33 @@ check.job("memory stays flat when the peer is slow", function()
   listener:close()
 end)
 
-check.job("a blocking writer whose peer takes everything gives way to others", function()
-  local a, b = check.pair()
+-- Whether a job that is started now has run after so many writes.
+local function lets_others(sock)
   local had_a_turn = false
   ba.thread.run(function() had_a_turn = true end)
-  for _ = 1, 1000 do eq(a:write "x", true) end
-  ok(had_a_turn)
+  for _ = 1, 1000 do eq(sock:write "x", true) end
+  return had_a_turn
+end
+
+check.job("a job whose writes always find room gives way to others", function()
+  local a, b = check.pair()
+  eq(lets_others(a), true)
+  local far = ok(ba.socket.udpcon(0, {intf = "127.0.0.1"}))
+  local _, port = far:sockname()
+  local near = ok(ba.socket.udpcon("127.0.0.1", port))
+  eq(lets_others(near), true, "datagrams")
+  for _, sock in ipairs {a, b, near, far} do sock:close() end
+end)
+
+check.job("cosockets and timers do not (A.5)", function()
+  local a, b = check.pair()
+  local cosocket, timer
+  ba.socket.event(function() cosocket = lets_others(a) end)
+  local t = ba.timer(function() timer = lets_others(a) end)
+  t:set(1, true)
+  check.wait(function() return cosocket ~= nil and timer ~= nil end)
+  eq(cosocket, false)
+  eq(timer, false)
   a:close()
   b:close()
 end)
