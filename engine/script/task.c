@@ -419,10 +419,13 @@ void cs_task_start(struct cs_task *t)
 
 /* ---- reporting errors ---- */
 
-static bool ends_with(const char *text, size_t len, const char *end)
+/* What a failed bind returns, as it is or behind a place in a file; what else ends so is a
+ * script's. */
+static bool is_bind(const char *text, size_t len)
 {
-    size_t n = strlen(end);
-    return len >= n && memcmp(text + len - n, end, n) == 0;
+    static const char end[] = ": bind";
+    size_t n = sizeof(end) - 1;
+    return strcmp(text, "bind") == 0 || (len >= n && memcmp(text + len - n, end, n) == 0);
 }
 
 /* Lua: (task) -> text of the error on top of its thread, with a traceback. Runs protected. */
@@ -433,7 +436,7 @@ static int describe_error(lua_State *L)
     lua_pushvalue(t->co, -1);
     lua_xmove(t->co, L, 1);
     const char *text = luaL_tolstring(L, -1, &len);
-    if (t->vm->bind_task == t && ends_with(text, len, "bind")) {
+    if (t->vm->bind_task == t && is_bind(text, len)) {
         text = lua_pushfstring(L, "%s %s", text, t->vm->bind_text);
     }
     luaL_traceback(L, t->co, text, 0);

@@ -54,7 +54,7 @@ class Stall(harness.Case):
         return s
 
     def test_at_each_byte(self):
-        self.serve(3000 * harness.SLOW)
+        self.serve(6000 * harness.SLOW)
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             s, hello, last = self.begin(version)
             stalled = [s]
