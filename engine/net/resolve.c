@@ -496,12 +496,10 @@ static uint64_t answer_ttl_ms(const struct ares_addrinfo *ai)
     return CS_MAX(ttl_ms, (uint64_t)TTL_MS_MIN);
 }
 
-/* 0; CS_ERESOLVE when there is no address in it, -ENOMEM. */
-static int entry_succeeded(struct entry *e, const struct ares_addrinfo *ai)
+/* 0; CS_ERESOLVE when there are none, -ENOMEM. */
+static int entry_keep(struct entry *e, const struct host_addr *found, unsigned count,
+                      uint64_t ttl_ms)
 {
-    struct host_addr found[CS_RESOLVE_ADDRS_MAX];
-    unsigned count = host_addrs_add(found, 0, ai->nodes, AF_INET);
-    count = host_addrs_add(found, count, ai->nodes, AF_INET6);
     if (count == 0) {
         return CS_ERESOLVE;
     }
@@ -514,10 +512,29 @@ static int entry_succeeded(struct entry *e, const struct ares_addrinfo *ai)
     e->addrs = addrs;
     e->count = count;
     e->err = 0;
-    /* Only the hosts file (and a literal) answers before ares_getaddrinfo returns. */
-    e->until_ms = resolver_now(e->r) + (e->starting ? HOSTS_MS : answer_ttl_ms(ai));
+    e->until_ms = resolver_now(e->r) + ttl_ms;
     e->stale_until_ms = e->until_ms + STALE_MS;
     return 0;
+}
+
+/* As entry_keep. */
+static int entry_succeeded(struct entry *e, const struct ares_addrinfo *ai)
+{
+    struct host_addr found[CS_RESOLVE_ADDRS_MAX];
+    unsigned count = host_addrs_add(found, 0, ai->nodes, AF_INET);
+    count = host_addrs_add(found, count, ai->nodes, AF_INET6);
+    /* Only the hosts file (and a literal) answers before ares_getaddrinfo returns. */
+    return entry_keep(e, found, count, e->starting ? HOSTS_MS : answer_ttl_ms(ai));
+}
+
+/* This name is this machine whatever the hosts file says (RFC 6761 6.3). c-ares 1.18 leaks a copy
+ * of it where the file knows it in the other family only. As entry_keep. */
+static int entry_localhost(struct entry *e)
+{
+    struct host_addr both[] = {{.family = AF_INET, .v4.s_addr = htonl(INADDR_LOOPBACK)},
+                               {.family = AF_INET6, .v6 = IN6ADDR_LOOPBACK_INIT}};
+    unsigned first = e->family == CS_RESOLVE_V6, behind = e->family == CS_RESOLVE_V4 ? 1 : 2;
+    return entry_keep(e, both + first, behind - first, HOSTS_MS);
 }
 
 /* gone: the name is known not to exist, which an older answer does not outweigh. */
@@ -565,6 +582,14 @@ static void entry_answered(void *arg, int status, int timeouts, struct ares_addr
 static void entry_ask(struct entry *e)
 {
     struct cs_resolver *r = e->r;
+    if (strcmp(e->name, "localhost") == 0) {
+        int err = entry_localhost(e);
+        if (err) {
+            entry_failed(e, err, false);
+        }
+        entry_ready(e);
+        return;
+    }
     int err = r->asking >= ASKING_MAX ? CS_ELIMIT : channel_ready(r);
     if (!err && !spare_ready(r)) {
         err = -ENOMEM;

@@ -115,7 +115,7 @@ end)
 
 check.job("a name, IPv6 only", function()
   local listener = ba.socket.bind(0, {intf = "::1"})
-  if not listener or ba.socket.toip("localhost", true) ~= "::1" then skip "no such name here" end
+  if not listener then skip "no IPv6 here" end
   local _, port = listener:sockname()
   local sock = ok(ba.socket.connect("localhost", port, {ipv6 = true}))
   results({"::1", port, true}, sock:peername())

@@ -119,6 +119,10 @@ static void test_localhost_without_dns(void **state)
     assert_string_equal(nth(&a, 0), "127.0.0.1:80");
     ask_and_wait(f, &a, "localhost", CS_RESOLVE_ANY);
     assert_string_equal(nth(&a, 0), "127.0.0.1:80");
+    assert_string_equal(nth(&a, 1), "[::1]:80");
+    ask_and_wait(f, &a, "localhost", CS_RESOLVE_V6);
+    assert_int_equal(a.count, 1);
+    assert_string_equal(nth(&a, 0), "[::1]:80");
     assert_int_equal(f->dns.asked[0] + f->dns.asked[1], 0);
 }
 
