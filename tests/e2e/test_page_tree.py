@@ -72,6 +72,16 @@ local secure = ba.create.dir "secure"
 secure:redirect2tls()
 secure:setfunc(function(_ENV, path) print("secure", path) end)
 dir:insert(secure)
+
+-- Three with a login form; the first and the last know the same users.
+local joes = ba.create.authuser(function(username, password) return username == "joe" and password == "pw" end)
+local anns = ba.create.authuser(function(username, password) return username == "ann" and password == "pw" end)
+for name, users in pairs {members = joes, staff = anns, lounge = joes} do
+  local guarded = ba.create.dir(name)
+  guarded:setauth(ba.create.authenticator(users, {type = "form"}))
+  guarded:setfunc(function(_ENV) print(name, request:user()) end)
+  dir:insert(guarded)
+end
 """
 
 PAGES = {
@@ -88,6 +98,8 @@ PAGES = {
     "end.lsp": "<?lsp if request:data 'json' then response:json({a = 1}) end response:sendredirect('/x', true) app.never = 1 ?>",
     "stay.lsp": "<?lsp response:json({a = 1}, true) app.stayed = (app.stayed or 0) + 1 ?>",
     "where.lsp": "<?lsp print(app.never, app.stayed, response:isforward(), response:getstatus(), response:containsheader 'x') ?>",
+    "login.lsp": "<?lsp request:login 'page' print(request:user()) ?>",
+    "logout.lsp": "<?lsp request:login 'page' request:logout() print(request:user(), request:session()) ?>",
     "lost.lsp": "<?lsp response:forward 'nowhere.lsp' ?>",
     "upload.lsp": """<?lsp
       local log, size, max, sum = {}, 0, 0, ba.crypto.hash "sha256"
@@ -168,6 +180,20 @@ class DirectoryTest(Tree):
         self.assertEqual(self.text("/family/mom.txt", user="mom:m"), "for mom")
         self.assertEqual(self.get("/family/", user="mom:m")[0], 404)
 
+    def test_a_login_is_for_those_users(self):
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        status, headers, _ = self.get("/members", method="POST", body=b"ba_username=joe&ba_password=pw", headers=form)
+        self.assertEqual(status, 303)
+        joe = {"Cookie": headers["Set-Cookie"].split(";")[0]}
+        for place in ("members", "lounge"):
+            self.assertEqual(self.text(f"/{place}", headers=joe), f"{place}\tjoe\tnil\tform\n")
+        self.assertIn("ba_password", self.text("/staff", headers=joe), "others are asked there")
+        _, headers, _ = self.get("/login.lsp")
+        page = {"Cookie": headers["Set-Cookie"].split(";")[0]}
+        for place in ("members", "staff"):
+            self.assertEqual(self.text(f"/{place}", headers=page), f"{place}\tpage\tnil\tform\n")
+        self.assertEqual(self.text("/logout.lsp"), "false\tnil\n")
+
     def test_folders_of_their_own(self):
         status, headers, body = self.get("/other/page.lsp")
         self.assertEqual((status, body), (200, b"another table\t/page.lsp\ttrue\ttrue\npart"))
@@ -198,6 +224,33 @@ class DirectoryTest(Tree):
         self.assertEqual(self.text("/where.lsp"), "nil\t1\tfalse\t200\tfalse\n")
         self.daemon.expect("forward nowhere.lsp: pagenotfound")
         self.assertEqual(self.get("/lost.lsp")[0], 500)
+
+
+class SeveralTest(harness.Case):
+    def test_applications_that_wait_while_they_are_loaded(self):
+        """Each puts a directory at its own top, though the other was loaded meanwhile."""
+        ports = harness.free_port(), harness.free_port()
+        self.write("meeting.lua", "return {here = 0}")
+        for name in "ab":
+            os.mkdir(f"{self.directory}/{name}")
+            self.write(f"{name}/.preload", f"""
+              local meeting = require "meeting"
+              meeting.here = meeting.here + 1
+              for _ = 1, 500 do
+                if meeting.here == 2 then break end
+                ba.sleep(10)
+              end
+              local own = ba.create.dir "own"
+              own:setfunc(function(_ENV) print "of {name}" end)
+              trace("inserted", own:insert(), meeting.here)
+            """)
+        daemon = self.service("".join(f'service "{name}" {{ app = "{name}", listen = "127.0.0.1:{port}" }}\n'
+                                      for name, port in zip("ab", ports)), ports)
+        daemon.wait_log("inserted\ttrue\t2", count=2)
+        for name, port in zip("ab", ports):
+            with self.connect(port) as s:
+                s.sendall(b"GET /own HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                self.assertTrue(harness.read_all(s).endswith(b"\r\n\r\nof %s\n" % name.encode()))
 
 
 class TlsBesideTest(Tree):

@@ -358,6 +358,16 @@ class GuardTest(Pages):
         status, headers, _ = self.get("/guarded/digest")
         self.assertEqual((status, len(headers.get_all("WWW-Authenticate"))), (401, 2))
         self.assertIn("welcome\tbob", self.curl_code("--digest", "-u", "bob:builder", url, url))
+        fields = {k: v for k, v in re.findall(r'(\w+)="?([^",]+)"?', headers.get_all("WWW-Authenticate")[1])}
+
+        def md5(text):
+            return hashlib.md5(text.encode()).hexdigest()
+
+        ha1, ha2 = md5("bob:room:builder"), md5("GET:/guarded/digest")
+        answer = md5(f"{ha1}:{fields['nonce']}:00000001:c:auth:{ha2}")
+        self.assertEqual(self.get("/guarded/digest", headers={"Authorization": (
+            f'Digest username="bob", realm="room", nonce="{fields["nonce"]}", uri="/guarded/digest", algorithm=md5, qop=auth, nc=00000001, '
+            f'cnonce="c", response="{answer}"')})[0], 200, "names of algorithms have no case")
         self.assertIn("[401]", self.curl_code("--digest", "-u", "bob:wrong", url))
         self.assertIn("[401]", self.curl_code("--digest", "-u", "checked:by us", url))  # nothing to compare with
         self.assertIn("[401]", self.curl_code("-u", "bob:builder", url))

@@ -88,7 +88,7 @@ end
 -- The user; or nil, nil, and whether only the nonce is too old.
 local function digest_user(self, x, text)
   local p = parameters(text)
-  local algorithm = ALGORITHMS[p.algorithm or "MD5"]
+  local algorithm = ALGORITHMS[(p.algorithm or "MD5"):upper()]
   if not (algorithm and p.username and p.nonce and p.response and p.cnonce and (p.nc or ""):find "^%x%x%x%x%x%x%x%x$") or p.qop ~= "auth" or p.realm ~= self.realm or
      p.uri ~= x.head.target then
     return nil
@@ -137,7 +137,7 @@ local function form_user(self, x)
     local username, password = x:data("ba_username", "ba_password")
     if username and password then
       if self.users:check(username, password, x:env()) then
-        if not x:login(username) then
+        if not x:form_login(username, self.users) then
           x:senderror(503, "There are too many sessions.")
           return nil
         end
@@ -197,7 +197,7 @@ end
 
 -- Who asks, as x:user() says then; or nil, with the answer made.
 function Authenticator:authenticate(x)
-  local user = x:session_user()
+  local user = x:session_user(self.users)
   if user then return x:authenticated(user, nil, "form") end
   local given = x:header "authorization"
   local scheme, rest = (given or ""):match "^(%a+)%s+(.*)$"

@@ -6,8 +6,9 @@ local Dir = {}
 Dir.__index = Dir
 Dir.__name = "dir"
 
--- Where dir:insert() without an argument puts a directory: into the application that is being loaded, or is the only one.
-local loading, only, applications = nil, nil, 0
+-- Where dir:insert() without an argument puts a directory: into the application that its coroutine loads (loading may wait, and
+-- another application may be loaded meanwhile), or into the only one.
+local loading, only, applications = setmetatable({}, {__mode = "k"}), nil, 0
 
 -- The directory itself. serve(x, path, hidden), if given, answers after its function and the directories in front: true when
 -- it has; hidden: what begins with a dot too.
@@ -22,12 +23,16 @@ function dir.dir(name, priority)
   return dir.new(name, priority)
 end
 
--- Runs f while that directory is the root of what is loaded.
+-- Closed, it takes the key out of the table.
+local Until = {__close = function(self) self.table[self.key] = nil end}
+
+-- Runs f while that directory is the root of what this coroutine loads.
 function dir.load(root, f)
-  loading, applications = root, applications + 1
+  local me = coroutine.running()
+  loading[me], applications = root, applications + 1
+  local _ <close> = setmetatable({table = loading, key = me}, Until)
   only = applications == 1 and root or nil
   f()
-  loading = nil
 end
 
 -- ---- the tree ----
@@ -55,7 +60,7 @@ end
 -- Of two with the same priority the one that came last is asked first. nil, "alreadyinserted" or "incorrectuse".
 function Dir:insert(child)
   if child ~= nil then return insert(self, "insert", child) end
-  local root = loading or only
+  local root = loading[coroutine.running()] or only
   if not root then return nil, "incorrectuse" end
   return insert(root, "insert", self)
 end

@@ -215,7 +215,7 @@ function Exchange:session(create)
 end
 
 -- The session becomes that of a user: a new one, so that no cookie from before opens it.
-function Exchange:login(username)
+local function log_in(self, username, users)
   local old = self:session()
   local s, err = new_session(self)
   if not s then return nil, err end
@@ -223,15 +223,21 @@ function Exchange:login(username)
     for name, value in next, Methods.attributes(old) do s[name] = value end
     Methods.terminate(old)
   end
-  state[s].user = username
+  state[s].user, state[s].users = username, users
   self:authenticated(username, nil, "form")
   return true
 end
 
+-- For a page that has found out by itself who it is: every authenticator believes it.
+function Exchange:login(username) return log_in(self, username, nil) end
+
+-- For an authenticator's form: only authenticators with the same users believe it.
+function Exchange:form_login(username, users) return log_in(self, username, users) end
+
 function Exchange:logout()
   local s = self:session()
   if s then Methods.terminate(s) end
-  self.own_session, self.username = nil, nil
+  self.own_session, self.username, self.password, self.user_type = nil, nil, nil, nil
 end
 
 -- From now on request:user() is that. How: "basic", "digest" or "form". The name.
@@ -240,10 +246,10 @@ function Exchange:authenticated(username, password, how)
   return username
 end
 
--- Who has logged in with the session.
-function Exchange:session_user()
-  local s = self:session()
-  return s and state[s].user
+-- Who has logged in with the session, as one of those users.
+function Exchange:session_user(users)
+  local st = state[self:session() or false]
+  return st and (st.users == nil or st.users == users) and st.user or nil
 end
 
 session.Exchange = Exchange
