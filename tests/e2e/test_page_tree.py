@@ -118,6 +118,24 @@ PAGES = {
       }, tonumber(request:data "size"))
       response:json {log = log, ok = ok or false, err = err, size = size, max = max, sum = sum(true, "hex")}
     ?>""",
+    "raise.lsp": """<?lsp
+      print(pcall(request.multipart, request, {formdata = function() error(nil) end}))
+    ?>""",
+    "parts.lsp": """<?lsp
+      local text = ("--XyZ\\r\\nContent-Disposition: form-data; name=x\\r\\n\\r\\n1\\r\\n"):rep(998) .. "--XyZ--\\r\\n"
+      local fields, left = 0, text
+      local function next()
+        local data = left
+        left = nil
+        return data
+      end
+      collectgarbage "stop"
+      local before = collectgarbage "count"
+      local ok = require "cosock.http.multipart".read(next, "multipart/form-data; boundary=XyZ", {formdata = function() fields = fields + 1 end})
+      local used = collectgarbage "count" - before
+      collectgarbage "restart"
+      print(ok, fields, used < 8192 or used)
+    ?>""",
     "ws.lsp": """<?lsp
       local s, err = ba.socket.req2sock(request, nil, {messages = true, maxsize = 1 << 20, deflate = {takeover = true}})
       if not s then print(err) return end
@@ -310,6 +328,30 @@ class FormTest(Tree):
         got = self.upload(self.form((field + '; filename="f"', harness.noise(1 << 20))), "/upload.lsp?stop=100000")
         self.assertEqual((got["ok"], got["err"]), (False, "stopped"))
         self.assertLess(got["size"], 1 << 20)
+
+    def test_names_in_quotes(self):
+        """What looks like a parameter inside of a quoted string is none; names of parameters have no case."""
+        def log(disposition, **options):
+            return self.upload(self.form(("Content-Disposition: form-data" + disposition, b"v")), **options)["log"][0]
+
+        self.assertEqual(log('; name="a; filename=evil"'), "field|a; filename=evil|v")
+        self.assertEqual(log('; filename="x; name=zzz"; name="a"'), "file|a|x; name=zzz|nil|nil")
+        self.assertEqual(log('; x="\\"; name=b";NAME = a ; FileName=f'), "file|a|f|nil|nil")
+        self.assertEqual(log("; ;x; name=a; name=b"), "field|a|v")
+        for bad in ('; name="a', "; xname=a", '; x="; name=a"', "; filename=a", ";" * 8000):
+            self.assertEqual(log(bad), "error|a part without a name", bad)
+
+    def test_many_fields(self):
+        field = 'Content-Disposition: form-data; name="x"'
+        self.assertEqual(self.upload(self.form(*[(field, b"1" * 8000)] * 100))["log"][-1], "end")
+        self.assertEqual(self.upload(self.form(*[(field, b"1" * 8000)] * 140))["log"][-1], "error|too long fields")
+        self.assertEqual(self.upload(self.form(*[(field, b"1" * 8000)] * 140), "/upload.lsp?size=20000")["log"][-1], "end")
+        self.assertEqual(self.text("/parts.lsp"), "true\t998\ttrue\n", "what follows a part is not copied for each")
+
+    def test_an_error_without_a_value(self):
+        status, _, body = self.get("/raise.lsp", method="POST", body=self.form(('Content-Disposition: form-data; name="x"', b"1")),
+                                   headers={"Content-Type": "Multipart/Form-Data; x=\"boundary=no\"; Boundary=XyZ"})
+        self.assertEqual((status, body), (200, b"false\tnil\n"))
 
     def test_a_long_line_without_a_colon(self):
         """It is looked at once, not again from each of its bytes: the CPU budget would end the page."""
