@@ -46,7 +46,12 @@ dir:insertprolog(family, true)
 -- A folder of its own as a directory, with pages and fields.
 local other = ba.create.resrdr("other", 5, ba.mkio(io, ".other"))
 other:lspfilter {name = "another table"}
-other:header {["X-Frame-Options"] = "DENY"}
+local wrong = {pcall(other.header, other, {["X Y"] = "1"})}
+assert(not wrong[1] and wrong[2]:find "header: ", wrong[2])
+assert(not pcall(other.header, other, {X = "1\\r\\nY: 2"}) and not pcall(other.header, other, {["Content-Length"] = "x"}))
+local fields = {["X-Frame-Options"] = "DENY"}
+other:header(fields)
+fields["X Y"] = "1"
 other:maxage(60)
 dir:insert(other)
 
@@ -63,6 +68,18 @@ filter:setfunc(function(_ENV, path)
   return filter:service(request, path)
 end)
 dir:insert(filter)
+
+-- Its function raises the first time.
+local twice, calls = ba.create.dir "twice", 0
+twice:setfunc(function()
+  calls = calls + 1
+  error("call " .. calls)
+end)
+local around = ba.create.dir "around"
+around:setfunc(function(_ENV)
+  for _ = 1, 2 do print((select(2, pcall(twice.service, twice, request, ""))):match "call %d") end
+end)
+dir:insert(around)
 
 gone = ba.create.dir "gone"
 gone:setfunc(function(_ENV) print "still here" end)
@@ -88,9 +105,16 @@ PAGES = {
     "index.lsp": "<?lsp= app.seen ?>",
     "family/mom.txt": "for mom",
     "family/all.txt": "for all",
-    ".refused.lsp": "<?lsp response:setstatus(403) ?>not for <?lsp= (request:user()) ?>",
+    ".refused.lsp": "not for <?lsp= (request:user()) ?>",
     ".other/page.lsp": "<?lsp print(app.name, pathname, io == dir:io(), page ~= nil) response:include 'part.txt' ?>",
     ".other/part.txt": "part",
+    ".other/index.html": "the index",
+    "raising.lsp": "<?lsp error 'on purpose' ?>",
+    "outer.lsp": """<?lsp
+      local mine = page
+      local ok, err = pcall(response.include, response, "raising.lsp")
+      print(ok, err:match "on purpose", pathname, page == mine, response:isinclude())
+    ?>""",
     ".other/.secret": "secret",
     "unlink.lsp": "<?lsp print(app.gone:unlink(), app.gone:unlink()) ?>",
     "allow.lsp": "<?lsp request:allow {'GET', 'PUT'} print 'allowed' ?>",
@@ -219,6 +243,11 @@ class DirectoryTest(Tree):
         status, headers, body = self.get("/other/part.txt")
         self.assertEqual((headers["X-Frame-Options"], headers["Cache-Control"], body), ("DENY", "max-age=60", b"part"))
         self.assertEqual(self.get("/other/.secret")[0], 404)
+        status, headers, body = self.get("/other?a=b")
+        self.assertEqual((status, headers["Location"]), (301, f"http://127.0.0.1:{self.port}/other/?a=b"), "else its links lead elsewhere")
+        self.assertEqual(self.text("/other/"), "the index")
+        self.assertEqual(self.get("/filtered")[0], 301)
+        self.assertEqual(self.text("/filtered/"), "the index")
         status, headers, body = self.get("/filtered/part.txt")
         self.assertEqual((status, headers["X-Filter"], body), (200, "part.txt", b"part"))
         self.assertEqual(self.get("/filtered/nothing")[0], 404)
@@ -227,6 +256,10 @@ class DirectoryTest(Tree):
         self.assertEqual(self.text("/gone/x"), "still here\n")
         self.assertEqual(self.text("/unlink.lsp"), "true\tnil\tincorrectuse\n")
         self.assertEqual(self.get("/gone/x")[0], 404)
+
+    def test_after_an_error_that_was_caught(self):
+        self.assertEqual(self.text("/outer.lsp"), "false\ton purpose\t/outer.lsp\ttrue\tfalse\t0\n")
+        self.assertEqual(self.text("/around"), "call 1\ncall 2\n")
 
     def test_methods_of_requests(self):
         self.assertEqual(self.text("/allow.lsp", method="PUT", body=b""), "allowed\n")
@@ -276,7 +309,7 @@ class TlsBesideTest(Tree):
         self.assertEqual(self.text("/family/all.txt", user="kid:k", tls=True), "for all")
         self.assertEqual(self.text("/family/all.txt", user="kid:k"), "for all")
         status, headers, _ = self.get("/secure/a%20b?c=d&e")
-        self.assertEqual((status, headers["Location"]), (301, f"https://127.0.0.1:{self.tls}/secure/a%20b?c=d&e"))
+        self.assertEqual((status, headers["Location"]), (307, f"https://127.0.0.1:{self.tls}/secure/a%20b?c=d&e"))
         self.assertEqual(self.text("/secure/a%20b?c=d", tls=True), "secure\ta b\n")
 
 

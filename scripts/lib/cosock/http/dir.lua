@@ -1,5 +1,7 @@
 -- Directories (ba-api C.7): the tree of places that requests go through, each with a function, users and fields of its own.
 -- A directory with a name has the paths that begin with it, one without a name all of those of the directory it is in.
+local Response = require "cosock.http.response"
+
 local dir = {}
 
 local Dir = {}
@@ -101,11 +103,19 @@ function Dir:setauth(authenticator, authorizer)
   return true
 end
 
--- The page that answers those whom the authorizer has refused.
+-- The page that answers those whom the authorizer has refused, with 403 if it sets no status.
 function Dir:p403(path) self.refused_page = path end
 
 -- Fields of every answer from here, {name = value}.
-function Dir:header(fields) self.fields = fields end
+function Dir:header(fields)
+  local copy = {}
+  for name, value in pairs(fields or {}) do
+    local why = Response.wrong_field(name, value)
+    if why then error("header: " .. why, 2) end
+    copy[name] = value
+  end
+  self.fields = copy
+end
 
 -- Of its files, not of its pages.
 function Dir:maxage(seconds) self.max_age = seconds end
@@ -123,7 +133,10 @@ local function let_in(self, x, path)
   if not authenticator or self.own and path:find "^public/" then return true end
   if not authenticator:authenticate(x, path) then return false end
   if not authorizer or authorizer:authorize(x, x:method(), path) then return true end
-  if self.refused_page then x:forward(self.refused_page) end
+  if self.refused_page then
+    x:setstatus(403)
+    x:forward(self.refused_page)
+  end
   x:senderror(403)
   return false
 end
@@ -154,9 +167,8 @@ function ask(self, x, path, unasked)
   local f, inside = self.f, x.inside
   if f and not inside[self] then
     inside[self] = true
-    local found = f(x:env(), path) ~= false
-    inside[self] = nil
-    if found then return true end
+    local _ <close> = setmetatable({table = inside, key = self}, Until)
+    if f(x:env(), path) ~= false then return true end
   end
   return ask_each(self.front, x, path) or (self.own and self:own(x, path, unasked)) or ask_each(self.behind, x, path)
 end

@@ -26,8 +26,14 @@ end
 
 local NAMES = {"page", "pathname", "app", "io", "dir"}
 
+-- What the page around the one that runs had: it has it again however that one ends.
+local Around = {__close = function(self)
+  self.x.reader = self.reader
+  for i, name in ipairs(NAMES) do self.env[name] = self[i] end
+end}
+
 local function run_page(self, x, path, entry)
-  local env, before = x:env(), {}
+  local env = x:env()
   local run, err = page_of(self, path, entry)
   if not run then error(err, 0) end
   local page = self.pages[path]
@@ -35,13 +41,11 @@ local function run_page(self, x, path, entry)
     page = {}
     self.pages[path] = page
   end
-  for i, name in ipairs(NAMES) do before[i] = rawget(env, name) end
+  local around <close> = setmetatable({x = x, env = env, reader = x.reader}, Around)
+  for i, name in ipairs(NAMES) do around[i] = rawget(env, name) end
   env.page, env.pathname, env.app, env.io, env.dir = page, path, self.app_table, self.folder.io, self
-  local reader_before = x.reader
   x.reader = self
   run(env, x)
-  x.reader = reader_before
-  for i, name in ipairs(NAMES) do env[name] = before[i] end
 end
 
 -- ---- files ----
@@ -63,12 +67,13 @@ local function serve(self, x, path, hidden)
   if not hidden and path:find("/.", 1, true) then return false end
   local entry = self.folder:look(path)
   if not entry then return false end
-  if not entry.isdir then return path:sub(-1) ~= "/" and send_file(self, x, path, entry) end
+  local slash = path:sub(-1) == "/"
+  if not entry.isdir then return not slash and send_file(self, x, path, entry) end
+  local asked = slash and (path ~= "/" or x.path .. "/" ~= self:baseuri()) -- with a slash by the client too
   for _, name in ipairs(INDEX) do
-    local slash = path:sub(-1) == "/"
     local inside = self.folder:look(path .. (slash and "" or "/") .. name)
     if inside and not inside.isdir then
-      if slash then return send_file(self, x, path .. name, inside) end
+      if asked then return send_file(self, x, path .. name, inside) end
       x:setheader("Location", x:url() .. "/" .. (x.query and "?" .. x.query or ""))
       return x:answer(301, "text/plain", "")
     end
@@ -126,10 +131,12 @@ end
 
 local Exchange = {nested = 0, forwards = 0}
 
+local Including = {__close = function(self) self.x.including = self.x.including - 1 end}
+
 function Exchange:include(path)
   self.including = (self.including or 0) + 1
+  local _ <close> = setmetatable({x = self}, Including)
   local ok, err = include(self, path)
-  self.including = self.including - 1
   return ok, err
 end
 

@@ -41,18 +41,22 @@ local function spelled(self, name)
   return self.spelling[lower]
 end
 
+-- What is wrong with a field of an answer; or nil.
+function Response.wrong_field(name, value)
+  if type(name) ~= "string" then return "a name expected, got " .. type(name) end
+  local _, what, why = ba.http.response(200, {[name] = value})
+  if what then return why end
+  if name:lower() == "content-length" and not tostring(value):find "^%d+$" then return "Content-Length: a number of bytes expected" end
+  return nil
+end
+
 -- value nil takes the field out. append: the field may be there several times.
 function Response:setheader(name, value, append)
   local ok, err = check_open(self)
   if not ok then return nil, err end
-  if value ~= nil then
-    local _, what, why = ba.http.response(200, {[name] = value})
-    if what then error("setheader: " .. why, 2) end
-  end
+  local why = value ~= nil and Response.wrong_field(name, value)
+  if why then error("setheader: " .. why, 2) end
   local known = NAMES[name:lower()] or spelled(self, name)
-  if known == "Content-Length" and value ~= nil and not tostring(value):find "^%d+$" then
-    error("setheader: Content-Length: a number of bytes expected", 2)
-  end
   local before = self.fields_out[known]
   if append and before ~= nil and value ~= nil then
     if type(before) ~= "table" then before = {before} end
@@ -249,12 +253,13 @@ function Response:sendredirect(url, status, stay)
   self:abort()
 end
 
--- Over TLS: false. Else the same address with TLS is where the client is to go, and the page ends unless `stay` is true.
+-- Over TLS: false. Else the same address with TLS is where the client is to go (307, which nobody keeps: the host is what the client
+-- said), and the page ends unless `stay` is true.
 function Response:redirect2tls(stay)
   if self:issecure() then return false end
   local port = self.tls_port and self.tls_port ~= 443 and ":" .. self.tls_port or ""
   local url = "https://" .. self:domain() .. port .. self:url():match "^http://[^/]*(.*)$"
-  return self:sendredirect(url .. (self.query and "?" .. self.query or ""), true, stay)
+  return self:sendredirect(url .. (self.query and "?" .. self.query or ""), 307, stay)
 end
 
 -- Tables as JSON. Behind them may stand true: the page goes on. It ends otherwise.
