@@ -1,16 +1,15 @@
 """What an application is made of besides pages: directories, users with rights, forms with files, TLS beside plain HTTP,
 compressed WebSockets. Barracuda's documents say how each behaves."""
 
-import base64
 import http.client
 import json
 import os
 import random
-import ssl
 import zlib
 
 import harness
 import pki
+import web
 import ws
 
 PRELOAD = """
@@ -168,7 +167,7 @@ PAGES = {
 }
 
 
-class Tree(harness.Case):
+class Tree(web.Client):
     def setUp(self):
         super().setUp()
         for name, text in {".preload": PRELOAD, **PAGES}.items():
@@ -182,27 +181,6 @@ class Tree(harness.Case):
         self.daemon = self.service(
             f'service "www" {{ app = "www", listen = "127.0.0.1:{self.port}", listen_tls = "127.0.0.1:{self.tls}",\n'
             f'  tls = {{ cert = "{cert}", key = "{key}" }} }}\n', [self.port, self.tls])
-
-    def get(self, path, method="GET", body=None, headers=None, tls=False, user=None):
-        headers = dict(headers or {})
-        if user:
-            headers["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
-        if tls:
-            context = ssl._create_unverified_context()
-            c = http.client.HTTPSConnection("127.0.0.1", self.tls, timeout=30 * harness.SLOW, context=context)
-        else:
-            c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * harness.SLOW)
-        try:
-            c.request(method, path, body, headers)
-            r = c.getresponse()
-            return r.status, r.headers, r.read()
-        finally:
-            c.close()
-
-    def text(self, path, **options):
-        status, _, body = self.get(path, **options)
-        self.assertEqual(status, 200, body)
-        return body.decode()
 
 
 class DirectoryTest(Tree):

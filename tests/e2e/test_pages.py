@@ -15,12 +15,13 @@ import tempfile
 
 import harness
 import pki
+import web
 import ws
 
 WWW = os.path.join(harness.HERE, "www")
 
 
-class Pages(harness.Case):
+class Pages(web.Client):
     """A daemon with a copy of the application."""
 
     def setUp(self, extra=""):
@@ -31,26 +32,6 @@ class Pages(harness.Case):
         self.daemon = self.service(f'service "www" {{ app = "www", listen = "127.0.0.1:{self.port}", {extra} }}\n',
                                    [self.port])
         self.daemon.wait_log("modules loaded")
-
-    def get(self, path, method="GET", body=None, headers=None):
-        """(status, headers, body) of one request on a connection of its own."""
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20 * harness.PATIENCE)
-        try:
-            c.putrequest(method, path, skip_accept_encoding=True)
-            for name, value in (headers or {}).items():
-                c.putheader(name, value)
-            if body is not None:
-                c.putheader("Content-Length", str(len(body)))
-            c.endheaders(body)
-            r = c.getresponse()
-            return r.status, r.headers, r.read()
-        finally:
-            c.close()
-
-    def text(self, path, **options):
-        status, _, body = self.get(path, **options)
-        self.assertEqual(status, 200, body)
-        return body.decode()
 
     def talk(self, data, shut=False):
         """Everything that comes back on a connection."""
