@@ -279,7 +279,7 @@ class HttpcTest(ProxyCase):
             {"url": base + "/private/x", **login}, {"url": base + "/private/x"},
             {"url": base + "/up/a", "method": "PUT", "size": 5, "upload": 5, **login},
             {"url": base + "/up/b", "method": "PUT", "upload": 70000, **login},
-            {"url": base + "/up/c", "method": "PUT", "size": 200000, "upload": 200000, **login},
+            {"url": base + "/up/c", "method": "PUT", "size": 20000000, "upload": 20000000, **login}, # more than fits on its way
         ], ca=keys.ca, cert=client, key=client_key)
         self.assertEqual([r.get("status") for r in got], [200, 200, 401, 201, 201, None])
         self.assertEqual(got[0]["body"], "subject CN=client.example")
