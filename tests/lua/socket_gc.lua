@@ -9,7 +9,7 @@ check.both("a connected cosocket keeps itself", function()
   local echoed = 0
   for _ = 1, 10 do
     ba.socket.event(function(s)
-      ok(ba.socket.connect("127.0.0.1", port))
+      ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000}))
       for i = 1, 5 do
         s:write("x")
         s:read()
@@ -29,10 +29,10 @@ check.both("so do one that connects, one that sleeps, and one that writes to ano
     s:disable()
     while s:read() do end
   end)
-  local target = ba.socket.event(function(s) ok(ba.socket.connect("127.0.0.1", port)) s:read() end)
+  local target = ba.socket.event(function(s) ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000})) s:read() end)
   wait(function() return accepted and target:state() == "read" end)
   local n = 0
-  ba.socket.event(function() ok(ba.socket.connect("127.0.0.1", port)) n = n + 1 end)
+  ba.socket.event(function() ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000})) n = n + 1 end)
   ba.socket.event(function(s) s:read(30) n = n + 1 end)
   ba.socket.event(function() ok(target:write(check.bulk("x", 20000000))) n = n + 1 end)
   collect()
@@ -62,12 +62,12 @@ check.job("a listener with a coroutine, and a connected \"r\" socket", function(
   end
   for _ = 1, 3 do
     collect()
-    local sock = ok(ba.socket.connect("127.0.0.1", port))
+    local sock = ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000}))
     collect()
     sock:write("x")
     eq(sock:read(), "x")
   end
-  ok(ba.socket.connect("127.0.0.1", port)):write("stop")
+  ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000})):write("stop")
   wait(function() collect() return served == "stop" end)
 end)
 
@@ -76,7 +76,7 @@ check.both("a disabled connected cosocket that nobody holds is closed", function
   local listener, port = check.listen(function(s) s:disable() gone = "code ran after collection" end)
   local client
   ba.socket.event(function(s)
-    ok(ba.socket.connect("127.0.0.1", port))
+    ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000}))
     client = table.pack(s:read())
   end)
   wait(function() collect() return client end)
@@ -90,7 +90,7 @@ check.both("one that somebody holds stays", function()
   local listener, port = check.listen(function(s) held = s s:write(s:disable()) end)
   local client
   ba.socket.event(function(s)
-    ok(ba.socket.connect("127.0.0.1", port))
+    ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000}))
     client = s:read()
   end)
   wait(function() return held and held:state() == "disabled" end)
@@ -130,7 +130,7 @@ check.job("a blocking socket that nobody holds is closed", function()
   local closed
   local listener, port = check.listen(function(s) closed = table.pack(s:read()) end)
   do
-    ok(ba.socket.connect("127.0.0.1", port))
+    ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000}))
   end
   wait(function() collect() return closed end)
   results({nil, "socketclosed"}, table.unpack(closed, 1, closed.n))
@@ -184,7 +184,7 @@ check.job("an idle process collects by itself", function()
   local closed
   local listener, port = check.listen(function(s) s:disable() end)
   ba.socket.event(function(s)
-    ok(ba.socket.connect("127.0.0.1", port))
+    ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000}))
     closed = table.pack(s:read())
   end)
   -- Nothing but this one wait: no activity that would hide an abandoned connection for ever.
@@ -203,7 +203,7 @@ check.job("the coroutines that are left go on after that", function()
     done = done + 1
   end)
   local function open(n)
-    for _ = 1, n do clients[#clients + 1] = ok(ba.socket.connect("127.0.0.1", port)) end
+    for _ = 1, n do clients[#clients + 1] = ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000})) end
     wait(function() return #servers == #clients end)
   end
   open(200)
@@ -228,7 +228,7 @@ check.job("so does one that is never quiet", function()
   collect()
   local listener, port = check.listen(function(s) s:disable() end)
   ba.socket.event(function(s)
-    ok(ba.socket.connect("127.0.0.1", port))
+    ok(ba.socket.connect("127.0.0.1", port, {timeout = 50000}))
     closed = table.pack(s:read())
   end)
   local ticks = 0
