@@ -15,7 +15,16 @@ static int refuse(lua_State *L, const char *name)
     return luaL_fileresult(L, 0, name);
 }
 
-/* Upvalue: Lua's function. One that takes a mode as its second argument and writes with most. */
+/* Lua's function, the upvalue, with the same arguments. */
+static int call_replaced(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+/* One that takes a mode as its second argument and writes with most. */
 static int open_to_read(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1), *mode = luaL_optstring(L, 2, "r");
@@ -23,22 +32,16 @@ static int open_to_read(lua_State *L)
     if (mode[0] != 'r' || strchr(mode, '+')) {
         return refuse(L, name);
     }
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
+    return call_replaced(L);
 }
 
-/* Upvalue: Lua's io.output. A handle was opened before. */
+/* A handle was opened before. */
 static int output_to_handle(lua_State *L)
 {
     if (lua_type(L, 1) == LUA_TSTRING) {
         return luaL_error(L, "%s: %s", lua_tostring(L, 1), strerror(EROFS));
     }
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
+    return call_replaced(L);
 }
 
 static int change_nothing(lua_State *L)

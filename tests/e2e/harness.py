@@ -553,6 +553,20 @@ class Case(unittest.TestCase):
             s.sendall(data)
             self.assertEqual(read_exactly(s, len(data)), data)
 
+    def assert_client_may_end_first(self, tunnel):
+        """A client that has sent all and ended its direction still gets the answer. tunnel: as below."""
+        def answer_at_the_end(connection):
+            data = read_all(connection)
+            connection.sendall(digest(data).encode() * 2000)
+
+        port = tunnel(self.server(answer_at_the_end).port)
+        for size in (0, 1, 100000, 3 << 20):
+            data = noise(size, size)
+            with self.connect(port) as s:
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                self.assertEqual(read_all(s), digest(data).encode() * 2000)
+
     def assert_origin_may_end_first(self, tunnel):
         """An origin that says its greeting and ends its direction still gets all that the client sends. tunnel(port of the
         origin) returns the port that leads there."""

@@ -13,18 +13,7 @@ class RelayFlowTest(Flow, harness.Case):
         return self.proxy([origin_port])
 
     def test_half_close_by_the_client(self):
-        def answer_at_the_end(connection):
-            data = harness.read_all(connection)
-            connection.sendall(harness.digest(data).encode() * 2000)
-
-        origin = self.server(answer_at_the_end)
-        _, port = self.tunnel(origin.port)
-        for size in (0, 1, 100000, 3 << 20):
-            data = harness.noise(size, size)
-            with self.connect(port) as s:
-                s.sendall(data)
-                s.shutdown(socket.SHUT_WR)
-                self.assertEqual(harness.read_all(s), harness.digest(data).encode() * 2000)
+        self.assert_client_may_end_first(lambda port: self.tunnel(port)[1])
 
     def test_half_close_by_the_origin(self):
         self.assert_origin_may_end_first(lambda port: self.tunnel(port)[1])
