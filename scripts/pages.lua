@@ -14,6 +14,8 @@
 -- show_errors    true: what went wrong in a page is shown in the browser, not only in the log. With --app it is
 -- origins        a list ({ "https://www.example.com" }): pages of other servers that may open WebSockets here; "*": all. Those of
 --                this one always may
+-- hosts          a list ({ "www.example.com", "localhost" }): the names under which the service answers; requests with another one in
+--                their Host field get 421. Without it every name is good
 -- head_timeout   how long the head of a request may take ("10s")
 -- idle_timeout   how long a connection waits for the next request ("60s")
 local address = require "cosock.address"
@@ -30,7 +32,7 @@ if type(args) ~= "table" then
   if not args.listen[1] then args.listen = "127.0.0.1:8080" end
 end
 
-options.check_service(args, "app listen listen_tls tls show_errors origins head_timeout idle_timeout")
+options.check_service(args, "app listen listen_tls tls show_errors origins hosts head_timeout idle_timeout")
 
 if args.listen_tls and not args.tls then error("listen_tls: without tls", 0) end
 
@@ -43,7 +45,20 @@ local function tls_port()
   return at and at.port
 end
 
-args.tls_port, args.origins = tls_port(), websocket.origins(args.origins)
+-- A set of the names, in lower case; nil: every name.
+local function hosts()
+  if args.hosts == nil then return nil end
+  local set = {}
+  for _, name in ipairs(options.list("hosts", args.hosts)) do
+    if type(name) ~= "string" or name:find "[/:%s]" and not name:find "^%[[%x:.]+%]$" then
+      error(("hosts: %q is no name (www.example.com, without a port)"):format(tostring(name)), 0)
+    end
+    set[name:lower()] = true
+  end
+  return set
+end
+
+args.tls_port, args.origins, args.hosts = tls_port(), websocket.origins(args.origins), hosts()
 local application = app.load(args.app, args)
 
 local web = server.new(function(conn, head) return application:handle(conn, head) end, {

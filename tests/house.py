@@ -41,7 +41,7 @@ CONFINED = [
     (r"(lua|lualib|lauxlib|luaconf)\.h", r"engine/script/"),
     (r"openssl/", r"engine/codec/(tls|cert|hash)"),
     (r"ares", r"engine/net/"),
-    (r"zlib\.h", r"engine/codec/ws_deflate"),
+    (r"zlib\.h", r"engine/codec/(ws_)?deflate"),
     (r"json-c/", r"engine/(codec/json|script/bind_json)"),
     (r"systemd/", r"daemon/"),
 ]

@@ -6,6 +6,7 @@
 #include <zlib.h>
 
 #include "base/mem.h"
+#include "codec/deflate.h"
 
 #define PIECE 16384u
 #define LEVEL 6
@@ -19,18 +20,6 @@ struct cs_ws_deflate {
     z_stream *send, *receive; /* NULL: no message in progress, nothing to remember */
     unsigned tail_at;         /* bytes of the tail that `receive` has been given */
 };
-
-static void *take(void *user, unsigned n, unsigned size)
-{
-    (void)user;
-    return cs_zalloc((size_t)n * size);
-}
-
-static void give_back(void *user, void *ptr)
-{
-    (void)user;
-    cs_free(ptr);
-}
 
 struct cs_ws_deflate *cs_ws_deflate_create(const struct cs_ws_deflate_options *o)
 {
@@ -72,8 +61,8 @@ static z_stream *new_stream(void)
 {
     z_stream *z = cs_zalloc(sizeof(*z));
     if (z) {
-        z->zalloc = take;
-        z->zfree = give_back;
+        z->zalloc = cs_zlib_take;
+        z->zfree = cs_zlib_give_back;
     }
     return z;
 }

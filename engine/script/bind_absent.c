@@ -9,11 +9,11 @@
 
 #include "script/bind.h"
 
-static const char *const ba_functions[] = {
-    "aesdecode", "aesencode", "aeskey",   "deflate", "exec",  "hmac", "loadfile",
-    "parselsp",  "session",   "sessions", "sha1",    "users", NULL};
-static const char *const create_functions[] = {
-    "dav", "domainresrdr", "jsonuser", "luaio", "redirector", "tracelogger", "upload", "wfs", NULL};
+static const char *const ba_functions[] = {"aesdecode", "aesencode", "aeskey",  "exec",
+                                           "hmac",      "loadfile",  "session", "sessions",
+                                           "sha1",      "users",     NULL};
+static const char *const create_functions[] = {"dav",         "domainresrdr", "luaio", "redirector",
+                                               "tracelogger", "wfs",          NULL};
 static const char *const crypto_functions[] = {"PBKDF2",  "decrypt", "encrypt",   "keyparams",
                                                "keysize", "sign",    "sigparams", "symmetric",
                                                "verify",  NULL};

@@ -3,12 +3,13 @@
 #include "script/bind.h"
 
 static const struct {
-    const char *table, *name, *module;
+    const char *table, *name, *module; /* table: of ba; NULL: ba itself */
 } functions[] = {
     {"create", "authenticator", "cosock.http.auth"}, {"create", "authorizer", "cosock.http.dir"},
     {"create", "authuser", "cosock.http.auth"},      {"create", "dir", "cosock.http.dir"},
-    {"create", "resrdr", "cosock.http.reader"},      {"socket", "req2sock", "cosock.http.morph"},
-    {"socket", "sock2req", "cosock.http.morph"},
+    {"create", "jsonuser", "cosock.http.jsonuser"},  {"create", "resrdr", "cosock.http.reader"},
+    {"create", "upload", "cosock.http.upload"},      {"socket", "req2sock", "cosock.http.morph"},
+    {"socket", "sock2req", "cosock.http.morph"},     {NULL, "parselsp", "cosock.http.lsp"},
 };
 
 static int results(lua_State *L, int status, lua_KContext ctx)
@@ -37,7 +38,11 @@ static int call(lua_State *L)
 void cs_bind_library(lua_State *L)
 {
     for (size_t i = 0; i < CS_ARRAY_LEN(functions); i++) {
-        luaL_getsubtable(L, -1, functions[i].table);
+        if (functions[i].table) {
+            luaL_getsubtable(L, -1, functions[i].table);
+        } else {
+            lua_pushvalue(L, -1);
+        }
         lua_pushstring(L, functions[i].module);
         lua_pushstring(L, functions[i].name);
         lua_pushcclosure(L, call, 2);

@@ -1,6 +1,6 @@
 /*
- * bind_text - ba's functions on texts (ba-api C.5): base64, percent-encoding, media types,
- * comparison of addresses, and the version.
+ * bind_text - ba's functions on texts (ba-api C.5): base64, percent-encoding, compression, media
+ * types, comparison of addresses, and the version.
  */
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +9,7 @@
 #include "base/addr.h"
 #include "build_info.h"
 #include "codec/base64.h"
+#include "codec/deflate.h"
 #include "codec/percent.h"
 #include "script/bind.h"
 
@@ -176,6 +177,48 @@ static int cmpaddr(lua_State *L)
     return 1;
 }
 
+/* ---- compression ---- */
+
+/* Joins the list at index 1 to a string there. */
+static void CS_RAISES join_list(lua_State *L)
+{
+    luaL_Buffer b;
+
+    luaL_buffinit(L, &b);
+    for (lua_Integer i = 1, n = luaL_len(L, 1); i <= n; i++) {
+        lua_rawgeti(L, 1, i);
+        if (!lua_isstring(L, -1)) {
+            luaL_error(L, "bad argument #1 to 'deflate' (no string at %I of the list)", i);
+        }
+        luaL_addvalue(&b);
+    }
+    luaL_pushresult(&b);
+    lua_replace(L, 1);
+}
+
+/* deflate(text [, zlib]): text may be a list of texts. */
+static int text_deflate(lua_State *L)
+{
+    bool wrapped = lua_toboolean(L, 2);
+    size_t len, size;
+    luaL_Buffer b;
+
+    lua_settop(L, 1);
+    if (lua_istable(L, 1)) {
+        join_list(L);
+    }
+    const char *text = cs_check_bytes(L, 1, &len);
+
+    luaL_argcheck(L, len <= CS_DEFLATE_MAX, 1, "string too long");
+    char *to = luaL_buffinitsize(L, &b, cs_deflate_bound(len));
+
+    if (cs_deflate(to, &size, text, len, wrapped) < 0) {
+        return luaL_error(L, "not enough memory");
+    }
+    luaL_pushresultsize(&b, size);
+    return 1;
+}
+
 /* ---- version ---- */
 
 /* version(): the level of the API; Lua's number, 504; "Nov 22 2026 09:00:00" of this build; and as
@@ -191,10 +234,11 @@ static int version(lua_State *L)
 
 void cs_bind_text(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"b64encode", b64encode}, {"b64urlencode", b64urlencode}, {"b64decode", b64decode},
-        {"urlencode", urlencode}, {"urldecode", urldecode},       {"mime", mime},
-        {"cmpaddr", cmpaddr},     {"version", version},           {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"b64encode", b64encode},  {"b64urlencode", b64urlencode},
+                                         {"b64decode", b64decode},  {"urlencode", urlencode},
+                                         {"urldecode", urldecode},  {"mime", mime},
+                                         {"cmpaddr", cmpaddr},      {"version", version},
+                                         {"deflate", text_deflate}, {NULL, NULL}};
 
     luaL_setfuncs(L, functions, 0);
 }

@@ -21,8 +21,8 @@ function ba.socket.sock2req(sock, data) end
 
 ---@class ba.authuser
 
----Who may come in: f returns the right password; or true, when it has found the given one right; else nothing.
----@param f fun(username: string, password: string?, env: table): string|boolean|nil password is nil with Digest
+---Who may come in: f returns the right password, or a list with its HA1; or true, when it has found the given one right; else nothing.
+---@param f fun(username: string, password: string?, env: table): string|string[]|boolean|nil password is nil with Digest
 ---@return ba.authuser
 function ba.create.authuser(f) end
 
@@ -40,6 +40,37 @@ function ba.create.authenticator(users, options) end
 ---@param f fun(username: string?, method: string, path: string, session: ba.session?): boolean?
 ---@return ba.authorizer
 function ba.create.authorizer(f) end
+
+---@class ba.jsonuser: ba.authuser
+---@field set fun(self: ba.jsonuser, users: string|table<string, {pwd: string|string[], roles: string[], inactive?: integer}>): true?, string?
+---@field authorizer fun(self: ba.jsonuser): ba.jsonauthorizer
+
+---@class ba.jsonauthorizer: ba.authorizer
+---@field set fun(self: ba.jsonauthorizer, rules: string|table<string, {urls: string[], methods: string[], roles: string[]}>): true?, string?
+---@field casesensitive fun(self: ba.jsonauthorizer, on?: boolean): boolean
+
+---Users in a table or JSON, and rights for them.
+---@return ba.jsonuser
+function ba.create.jsonuser() end
+
+---@class ba.upload
+---@field name fun(self: ba.upload): string
+---@field url fun(self: ba.upload): string
+---@field multipart fun(self: ba.upload): boolean
+---@field session fun(self: ba.upload): ba.session?
+---@field response fun(self: ba.upload): ba.deferred
+
+---Uploads into a folder: upload(request, path, start, complete, error, env), which does not return.
+---@param io ba.io
+---@param number integer at a time
+---@return fun(request: ba.request, path: string, start?: fun(env: table, upload: ba.upload), complete?: fun(env: table, upload: ba.upload), error?: fun(env: table, upload: ba.upload, err: string, more: string), env?: table)
+function ba.create.upload(io, number) end
+
+---A page as Lua for load: call the function with (_ENV, pathname, io, page, app), where _ENV._emit(text) writes.
+---@param text string
+---@return string? lua
+---@return string? err
+function ba.parselsp(text) end
 
 ---A place in the URLs of an application.
 ---@class ba.dir

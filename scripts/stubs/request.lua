@@ -58,6 +58,13 @@ function Request:sockname() end
 function Request:issecure() end
 function Request:certificate() end
 function Request:cipher() end
+---Whether the client has shown a certificate.
+---@return boolean
+function Request:clientcert() end
+---@param on boolean
+---@return true? ok
+---@return ba.socket.error? err
+function Request:setnodelay(on) end
 ---@param name string
 ---@return ba.cookie?
 function Request:cookie(name) end
@@ -155,6 +162,52 @@ function Request:isinclude() end
 ---@param name string
 ---@return ba.cookie
 function Request:createcookie(name) end
+
+---Bytes of the body, those that are collected included.
+---@return integer
+function Request:bytecount() end
+---What is collected; nil once the head has gone.
+---@return string?
+function Request:getdata() end
+---A path fit for a URL, without dots.
+---@param path string
+---@return string
+function Request:encodeurl(path) end
+---The absolute form of a URL.
+---@param url string
+---@param with_data? boolean the values of the query and the form behind it
+---@return string
+function Request:encoderedirecturl(url, with_data) end
+---No chunks, and the connection ends with the answer.
+function Request:downgrade() end
+---@param realm string
+function Request:setbasic(realm) end
+---@param realm string
+function Request:setdigest(realm) end
+---The answer from now on, which may outlive the page.
+---@return ba.deferred?
+---@return "iscommitted"? err
+function Request:deferred() end
+---What is written goes to a function, or is compressed.
+---@param how? boolean|fun(data: string?) true: with zlib's head and tail
+---@return ba.filter?
+---@return "iscommitted"? err
+function Request:setresponse(how) end
+
+---@class ba.deferred
+---@field setstatus fun(self, status: integer, reason?: string): true?, "iscommitted"?
+---@field setheader fun(self, name: string, value: string|number|nil, append?: boolean): true?, "iscommitted"?
+---@field setcontenttype fun(self, type: string): true?, "iscommitted"?
+---@field setcontentlength fun(self, n: integer): true?, "iscommitted"?
+---@field write fun(self, ...): true?, ba.socket.error?
+---@field send fun(self, data: string): true?, ba.socket.error?
+---@field flush fun(self): true?, ba.socket.error?
+---@field close fun(self): true?, "closed"?
+---@field valid fun(self): boolean
+
+---@class ba.filter
+---@field finalize fun(self, send?: boolean): true|string|nil
+---@field abort fun(self): boolean
 
 ---@class ba.cookie
 ---@field name fun(self): string

@@ -1,6 +1,6 @@
 ---@meta
 
--- Texts: base64, URLs, media types, addresses; the version.
+-- Texts: base64, URLs, compression, media types, addresses; the version.
 
 ---@param s string
 ---@return string
@@ -24,6 +24,12 @@ function ba.urlencode(s) end
 ---@param s string
 ---@return string
 function ba.urldecode(s) end
+
+---Compressed: RFC 1951.
+---@param s string|string[] at most 16 MiB
+---@param zlib? boolean with the head and tail of RFC 1950
+---@return string
+function ba.deflate(s, zlib) end
 
 ---The media type of a file name's extension, and whether it is known.
 ---@param extension string

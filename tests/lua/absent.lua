@@ -3,7 +3,7 @@ local check = require "check"
 local eq, ok, raises = check.eq, check.ok, check.raises
 
 check.job("functions", function()
-  for _, name in ipairs {"parselsp", "aesencode", "exec", "session", "create.upload", "create.jsonuser",
+  for _, name in ipairs {"aesencode", "exec", "session", "create.luaio",
                          "create.wfs", "crypto.symmetric", "crypto.sign", "create.dav", "ubjson.encode"} do
     local f = ba
     for part in name:gmatch "[^.]+" do f = f[part] end

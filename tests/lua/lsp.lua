@@ -10,10 +10,11 @@ local eq, ok, raises = check.eq, check.ok, check.raises
 -- What a page writes.
 local function output(text, env)
   local out = {}
-  local exchange = {write = function(_, ...)
+  env = setmetatable(env or {}, {__index = _G})
+  function env._emit(...)
     for _, value in ipairs {...} do out[#out + 1] = tostring(value) end
-  end}
-  assert(lsp.compile(text, "page"))(setmetatable(env or {}, {__index = _G}), exchange)
+  end
+  assert(lsp.compile(text, "page"))(env)
   return table.concat(out)
 end
 
@@ -71,13 +72,26 @@ end)
 it("an environment of its own for each run", function()
   local run = assert(lsp.compile("<?lsp n = (n or 0) + 1 ?><?lsp= n ?>", "page"))
   local out = {}
-  local exchange = {write = function(_, value) out[#out + 1] = value end}
-  local env = setmetatable({}, {__index = _G})
-  run(env, exchange)
-  run(env, exchange)
-  run(setmetatable({}, {__index = _G}), exchange)
+  local function new_env() return setmetatable({_emit = function(value) out[#out + 1] = value end}, {__index = _G}) end
+  local env = new_env()
+  run(env)
+  run(env)
+  run(new_env())
   eq(table.concat(out, " "), "1 2 1")
   eq(rawget(_G, "n"), nil)
+end)
+
+it("what a page is called with, as text for load too", function()
+  local text = "<?lsp local a, b, c, d = pathname, io, page, app ?>[<?lsp= a .. b .. c .. d .. (x or '') ?>]\r\n\0"
+  local out = {}
+  local chunk = assert(load(assert(ba.parselsp(text))))
+  chunk({_emit = function(value) out[#out + 1] = value end, x = "x"}, "path", "io", "page", "app")
+  eq(table.concat(out), "[pathiopageappx]\r\n\0")
+  eq(assert(ba.parselsp "a\n\n<?lsp\nx ?>"):gsub("[^\n]", ""), "\n\n\n")
+  local code, err = ba.parselsp "a\n<?lsp x"
+  eq(code, nil)
+  eq(err, "2: <?lsp without ?>")
+  raises("string expected", ba.parselsp)
 end)
 
 it("paths", function()

@@ -1,7 +1,10 @@
 -- An application (ba-api C.7): a folder with files, pages (*.lsp), `.preload` and `.lua/`, what its pages share, and the
 -- directories that it has added.
+local auth = require "cosock.http.auth"
+local deferred = require "cosock.http.deferred"
 local dir = require "cosock.http.dir"
 local exchange = require "cosock.http.exchange"
+local filter = require "cosock.http.filter"
 local reader = require "cosock.http.reader"
 local session = require "cosock.http.session"
 
@@ -39,7 +42,7 @@ function Exchange:env()
     local application = self.app
     env = setmetatable({
       request = self, response = self, app = application.env, io = application.io, dir = application.dir,
-      print = function(...) return self:print(...) end,
+      print = function(...) return self:print(...) end, _emit = function(...) return self:write(...) end,
     }, page_meta)
     self.page_env = env
   end
@@ -52,6 +55,8 @@ local function serve(x)
     return x:answer(204, nil, "")
   end
   if x:method() == "TRACE" then return x:senderror(405) end
+  local hosts = x.app.hosts
+  if hosts and not hosts[x:domain()] then return x:senderror(421) end
   x.inside = {}
   if not x.app.root:service(x, x.path:sub(2)) then return x:senderror(404) end
 end
@@ -75,12 +80,13 @@ local function preload(self)
   chunk()
 end
 
--- The folder's path; options: show_errors, origins (of websocket.origins), tls_port (where the application answers with TLS).
+-- The folder's path; options: show_errors, origins (of websocket.origins), tls_port (where the application answers with TLS), hosts (the
+-- names under which it does: a set, in lower case; nil: under every name).
 function app.load(folder, options)
   local io = ba.mkio(folder)
-  local self = setmetatable({io = io, dir = reader.new(nil, 0, io), root = dir.new()}, App)
+  local self = setmetatable({io = io, dir = reader.new(nil, 0, io), root = dir.new(), hosts = options.hosts}, App)
   self.root:insert(self.dir)
-  self.kind = exchange.kind(session.Exchange, reader.Exchange, Exchange,
+  self.kind = exchange.kind(session.Exchange, reader.Exchange, auth.Exchange, deferred.Exchange, filter.Exchange, Exchange,
                             {app = self, store = session.store(), show_errors = options.show_errors, origins = options.origins or {},
                              tls_port = options.tls_port})
   local env = setmetatable({io = io, dir = self.dir, mako = {createloader = createloader, argv = {}}}, {__index = _G})

@@ -20,16 +20,30 @@ local function mac(text) return ba.crypto.hash("hmac", "sha256", secret)(text)(t
 local Users = {}
 Users.__index = Users
 
--- f(username, password, _ENV): the right password; or true, when it has found the given one right; else nothing. password is nil
--- with Digest, which does not send it.
+-- f(username, password, _ENV): the right password, or {HASH}: its HA1 (RFC 7616 3.4.2 with MD5: of "username:realm:password", in hex);
+-- or true, when it has found the given one right; else nothing. password is nil with Digest, which does not send it. A fourth
+-- result: seconds after which a session that a form has begun ends when nobody comes with it (ba.create.authuser's "inactive").
 function auth.authuser(f)
   if type(f) ~= "function" then error("authuser: function expected, got " .. type(f), 2) end
   return setmetatable({find = f}, Users)
 end
 
-function Users:check(username, password, env)
-  local right = self.find(username, password, env)
-  return right == true or (type(right) == "string" and credentials.same(right, password))
+-- What is right for that name: "plain" and the password, "hash" and the HA1 in lower case, "yes"; or nil.
+local function right_one(right)
+  if right == true then return "yes" end
+  if type(right) == "string" then return "plain", right end
+  local ha1 = type(right) == "table" and right[1]
+  if type(ha1) == "string" and ha1:find "^%x+$" and #ha1 == 32 then return "hash", ha1:lower() end
+  return nil
+end
+
+-- Whether it is the right password; and the seconds of a session.
+function Users:check(username, password, env, realm)
+  local found = table.pack(self.find(username, password, env))
+  local kind, right = right_one(found[1])
+  local ok = kind == "yes" or kind == "plain" and credentials.same(right, password) or
+             kind == "hash" and credentials.same(right, hash("md5", username .. ":" .. realm .. ":" .. password))
+  return ok, math.tointeger(found[4])
 end
 
 -- ---- Basic ----
@@ -39,7 +53,7 @@ local function quoted(text) return '"' .. text:gsub('[\\"]', "\\%0"):gsub("%c", 
 -- The user and the password; or nil.
 local function basic_user(self, x, text)
   local username, password = credentials.basic(text)
-  if not username or not self.users:check(username, password, x:env()) then return nil end
+  if not username or not self.users:check(username, password, x:env(), self.realm) then return nil end
   return username, password
 end
 
@@ -93,9 +107,15 @@ local function digest_user(self, x, text)
      p.uri ~= x.head.target then
     return nil
   end
-  local password = self.users.find(p.username, nil, x:env())
-  if type(password) ~= "string" then return nil end
-  local ha1 = hash(algorithm, p.username .. ":" .. self.realm .. ":" .. password)
+  local kind, ha1 = right_one((self.users.find(p.username, nil, x:env())))
+  if kind == "plain" then
+    ha1 = hash(algorithm, p.username .. ":" .. self.realm .. ":" .. ha1)
+  elseif kind ~= "hash" then
+    return nil
+  elseif algorithm ~= "md5" then -- an HA1 is of MD5: only that is offered from now on
+    self.users.hashed = true
+    return nil, nil, true
+  end
   local ha2 = hash(algorithm, x:method() .. ":" .. p.uri)
   local right = hash(algorithm, table.concat({ha1, p.nonce, p.nc, p.cnonce, p.qop, ha2}, ":"))
   if not credentials.same(right, p.response:lower()) then return nil end
@@ -136,8 +156,9 @@ local function form_user(self, x)
   if x:method() == "POST" then
     local username, password = x:data("ba_username", "ba_password")
     if username and password then
-      if self.users:check(username, password, x:env()) then
-        if not x:form_login(username, self.users) then
+      local ok, inactive = self.users:check(username, password, x:env(), self.realm)
+      if ok then
+        if not x:form_login(username, self.users, inactive) then
           x:senderror(503, "There are too many sessions.")
           return nil
         end
@@ -170,14 +191,19 @@ function auth.authenticator(users, op)
                       Authenticator)
 end
 
+local function offer_digest(x, realm, algorithm, stale)
+  x:setheader("WWW-Authenticate", ('Digest realm=%s, qop="auth", algorithm=%s, nonce="%s"%s')
+              :format(quoted(realm), algorithm, new_nonce(), stale and ", stale=true" or ""), true)
+end
+
+local function offer_basic(x, realm) x:setheader("WWW-Authenticate", "Basic realm=" .. quoted(realm) .. ', charset="UTF-8"', true) end
+
 local function challenge(self, x, stale, denied)
   if self.type ~= "basic" then
-    for _, algorithm in ipairs {"SHA-256", "MD5"} do
-      x:setheader("WWW-Authenticate", ('Digest realm=%s, qop="auth", algorithm=%s, nonce="%s"%s')
-                  :format(quoted(self.realm), algorithm, new_nonce(), stale and ", stale=true" or ""), true)
-    end
+    if not self.users.hashed then offer_digest(x, self.realm, "SHA-256", stale) end
+    offer_digest(x, self.realm, "MD5", stale)
   end
-  if self.type ~= "digest" then x:setheader("WWW-Authenticate", "Basic realm=" .. quoted(self.realm) .. ', charset="UTF-8"', true) end
+  if self.type ~= "digest" then offer_basic(x, self.realm) end
   if self.response and self.type ~= "auth" then
     x:setstatus(401)
     self.response(x:env(), {type = self.type, realm = self.realm, denied = denied})
@@ -214,5 +240,22 @@ function Authenticator:authenticate(x)
   challenge(self, x, stale, given ~= nil)
   return nil
 end
+
+-- ---- what an exchange can do with them ----
+
+local Exchange = {}
+
+-- For an authenticator's `response`, which makes the answer: status 401 and the field that asks for a name and a password.
+function Exchange:setbasic(realm)
+  self:setstatus(401)
+  offer_basic(self, realm)
+end
+
+function Exchange:setdigest(realm)
+  self:setstatus(401)
+  offer_digest(self, realm, "MD5")
+end
+
+auth.Exchange = Exchange
 
 return auth

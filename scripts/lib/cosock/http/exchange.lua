@@ -14,11 +14,11 @@ local kinds = setmetatable({}, {__mode = "k"}) -- the metatables of requests
 
 -- A kind of requests, for exchange.run: what they have besides the methods of request.lua and response.lua, in tables.
 function exchange.kind(...)
-  local index = {status = 200, size = 0}
+  local index = {status = 200, size = 0, gone = 0}
   for _, part in ipairs {Request, Response, ...} do
     for name, value in pairs(part) do index[name] = value end
   end
-  local kind = {__index = index, __name = "request"}
+  local kind = {__index = index, __name = "request", __tostring = index.url}
   kinds[kind] = true
   return kind
 end
@@ -39,14 +39,14 @@ local function traceback(err)
 end
 
 -- After an error of the code that was to answer.
-local function fail(self, text)
+local function report(self, text)
   local ip, port = self.conn.sock:peername()
   tracep(false, "error", ("page failed: %s %s peer=%s:%s\n%s"):format(self.head.method, self.path, ip, port, text))
-  if self.sent then
+  if self.sent or self.conn.taken then
     self.keep = false
     self.lost = true
   else
-    self.over = false
+    self.over, self.filter = false, nil
     self:reset()
     self:senderror(500)
     if self.show_errors then
@@ -69,10 +69,15 @@ local function drop_body(self)
 end
 
 local function end_exchange(self)
-  if self.conn.taken then return false end
-  local keep = self:finish() and not self.broken and not self.conn.server.closing
+  if self.conn.taken and not self.later then return false end
+  local keep = (self.later or self:finish()) and not self.broken and not self.conn.server.closing
   if keep and self.head.body ~= "none" and not self.body_over then keep = drop_body(self) end
   return keep
+end
+
+local function attempt(self, f, x)
+  local ok, err = xpcall(f, traceback, x)
+  if not ok and err ~= Response.ABORT then report(self, err) end
 end
 
 -- Answers the request with that head of the connection: f(exchange). Whether another may follow.
@@ -81,18 +86,20 @@ function exchange.run(conn, head, kind, f)
   local clean = path.clean(raw)
   local self = setmetatable({conn = conn, head = head, query = query, path = clean or "/", fields_out = Response.no_fields(), buffer = {},
                              keep = head.keepalive and not conn.server.closing, sent = false, over = false}, kind)
-  local ok, err
   if clean or head.target == "*" then
-    ok, err = xpcall(f, traceback, self)
+    attempt(self, f, self)
   else
-    ok = self:senderror(head.method == "CONNECT" and 501 or 400)
+    self:senderror(head.method == "CONNECT" and 501 or 400)
   end
-  if not ok and err ~= Response.ABORT and not conn.taken then fail(self, err) end
-  local keep
-  ok, keep = pcall(end_exchange, self)
+  if self.filter then attempt(self, self.filter.finish, self.filter) end
+  local ok, keep = pcall(end_exchange, self)
+  keep = ok and keep
+  local later = self.later
   setmetatable(self, ended)
-  self.conn, self.head, self.page_env = nil, nil, nil
-  return ok and keep
+  self.conn, self.head, self.page_env, self.later = nil, nil, nil, nil
+  if not later then return keep end
+  later:half_over(keep)
+  return false
 end
 
 return exchange

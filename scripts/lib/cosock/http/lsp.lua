@@ -32,16 +32,14 @@ local function without_comment(code)
   end
 end
 
--- The page as Lua text, and the pieces of plain text in it.
+-- The page as Lua text of as many lines: a chunk that wants _ENV (with _emit, which writes), the page's path, and what `io`, `page` and
+-- `app` are in it. nil, and the line and what is wrong there.
 local function translate(text)
-  local out, plain, at = {"return function(_ENV,__x,__t,...)"}, {}, 1
+  local out, at = {"local _ENV,pathname,io,page,app=...;"}, 1
   while at <= #text do
     local open, behind = text:find("<?lsp", at, true)
     local piece = text:sub(at, (open or 0) - 1)
-    if piece ~= "" then
-      plain[#plain + 1] = piece
-      out[#out + 1] = (" __x:write(__t[%d]) %s"):format(#plain, ("\n"):rep(select(2, piece:gsub("\n", ""))))
-    end
+    if piece ~= "" then out[#out + 1] = (" _emit(%q);"):format(piece) end
     if not open then break end
     local close, last = text:find("?>", behind + 1, true)
     if not close then
@@ -50,24 +48,29 @@ local function translate(text)
     end
     local code = without_comment(text:sub(behind + 1, close - 1))
     if code:sub(1, 1) == "=" then
-      out[#out + 1] = " __x:write(" .. code:sub(2) .. ") "
+      out[#out + 1] = " _emit(" .. code:sub(2) .. "); "
     else
       out[#out + 1] = " " .. code:gsub("%f[%w_]return(%s*);?(%s*)$", "do return end%1%2") .. " "
     end
     at = last + 1
   end
-  out[#out + 1] = " end"
-  return table.concat(out), plain
+  return table.concat(out)
 end
 
--- A function f(env, exchange) that runs the page; or nil and what is wrong, as "name:line: ...".
+-- ba.parselsp(text): the page as Lua text for load, whose function is called with (_ENV, pathname, io, page, app). nil and what is
+-- wrong.
+function lsp.parselsp(text)
+  if type(text) ~= "string" then error("parselsp: string expected, got " .. type(text), 2) end
+  local code, line, why = translate(text)
+  if not code then return nil, ("%d: %s"):format(line, why) end
+  return code
+end
+
+-- The page as such a function; or nil and what is wrong, as "name:line: ...".
 function lsp.compile(text, name)
-  local code, plain, why = translate(text)
-  if not code then return nil, ("%s:%d: %s"):format(name, plain, why) end
-  local chunk, err = load(code, "@" .. name)
-  if not chunk then return nil, err end
-  local page = chunk()
-  return function(env, x) page(env, x, plain) end
+  local code, line, why = translate(text)
+  if not code then return nil, ("%s:%d: %s"):format(name, line, why) end
+  return load(code, "@" .. name, "t")
 end
 
 return lsp

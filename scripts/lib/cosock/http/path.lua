@@ -10,23 +10,29 @@ function path.split(target)
   return target:sub(1, mark - 1), target:sub(mark + 1)
 end
 
--- Decoded, without "." and ".." and empty parts, beginning with a slash; one at the end stays. nil: there is no such path.
-function path.clean(raw)
-  if not raw:find "[%%\\]" and not raw:find "/[./]" then return raw:sub(1, 1) == "/" and raw or nil end
-  if raw:gsub("%%%x%x", ""):find("%", 1, true) then return nil end
-  local text = ba.urldecode(raw)
-  if text:find "[%z\\]" or text:sub(1, 1) ~= "/" then return nil end
-  local parts = {}
+-- Without "." and ".." and empty parts; a slash at the beginning stays, and one at the end. And whether a ".." had nothing before it.
+function path.without_dots(text)
+  local parts, beyond = {}, false
   for part in text:gmatch "[^/]+" do
     if part == ".." then
-      if not parts[1] then return nil end
+      beyond = beyond or not parts[1]
       parts[#parts] = nil
     elseif part ~= "." then
       parts[#parts + 1] = part
     end
   end
   local folder = text:find "/%.?%.?$" and parts[1]
-  return "/" .. table.concat(parts, "/") .. (folder and "/" or "")
+  return (text:find "^/" and "/" or "") .. table.concat(parts, "/") .. (folder and "/" or ""), beyond
+end
+
+-- Decoded and without dots, beginning with a slash. nil: there is no such path.
+function path.clean(raw)
+  if not raw:find "[%%\\]" and not raw:find "/[./]" then return raw:sub(1, 1) == "/" and raw or nil end
+  if raw:gsub("%%%x%x", ""):find("%", 1, true) then return nil end
+  local text = ba.urldecode(raw)
+  if text:find "[%z\\]" or text:sub(1, 1) ~= "/" then return nil end
+  local clean, beyond = path.without_dots(text)
+  return not beyond and clean or nil
 end
 
 -- For a URL: everything encoded that could end it in a header or in HTML.

@@ -45,7 +45,7 @@ local function run_page(self, x, path, entry)
   for i, name in ipairs(NAMES) do around[i] = rawget(env, name) end
   env.page, env.pathname, env.app, env.io, env.dir = page, path, self.app_table, self.folder.io, self
   x.reader = self
-  run(env, x)
+  run(env, path, env.io, page, env.app)
 end
 
 -- ---- files ----

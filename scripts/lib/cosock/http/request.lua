@@ -23,6 +23,12 @@ function Request:user()
   return self.username, self.password, self.user_type
 end
 
+-- Whether he has shown a certificate. When the connection began, that is: he is not asked again.
+function Request:clientcert() return self:certificate() ~= nil end
+
+-- What is sent waits for no more (true), or may wait a moment to be sent with more.
+function Request:setnodelay(on) return self.conn.sock:setoption("tcp-nodelay", on == true) end
+
 -- The value of a field, or all: a table by lower-case name.
 function Request:header(name)
   if name == nil then return self.head.header end

@@ -1,10 +1,12 @@
 -- The half of an exchange that is about the answer (ba-api C.7). What is written is collected; an answer that fits into
 -- BUFFER goes out whole with its length, a longer one in chunks.
 local html = require "cosock.http.html"
+local path = require "cosock.http.path"
+local urls = require "cosock.url"
 
 local BUFFER = 16384
 local NAMES = {} -- how the fields are written that we know ourselves
-for name in ("Content-Type Content-Length Transfer-Encoding Connection Date Server Location Set-Cookie Cache-Control"):gmatch "%S+" do
+for name in ("Content-Type Content-Length Content-Encoding Transfer-Encoding Connection Date Server Location Set-Cookie Cache-Control Vary"):gmatch "%S+" do
   NAMES[name:lower()] = name
 end
 
@@ -99,11 +101,17 @@ function Response:committed() return self.sent ~= false end
 function Response:initial() return not self.sent and self.size == 0 end
 function Response:valid() return not self.lost end
 
+-- Without chunks, and the connection ends with it, as in HTTP/1.0.
+function Response:downgrade() self.old, self.keep = true, false end
+
 -- Takes back what was written and set and not sent: "buffer", "headers", or both.
 function Response:reset(what)
   local ok, err = check_open(self)
   if not ok then return nil, err end
-  if what ~= "headers" then self.buffer, self.size = {}, 0 end
+  if what ~= "headers" then
+    self.buffer, self.size = {}, 0
+    if self.filter then self.filter.parts = {} end
+  end
   if what ~= "buffer" then self.fields_out, self.spelling, self.status, self.reason = Response.no_fields(), nil, 200, nil end
   return true
 end
@@ -126,7 +134,7 @@ local function head_text(self, length)
   elseif self.length then
     self.sent = "length"
     fields["Content-Length"] = self.length
-  elseif self.head.version ~= "1.0" then
+  elseif self.head.version ~= "1.0" and not self.old then
     self.sent = "chunked"
     fields["Transfer-Encoding"] = "chunked"
   else
@@ -172,10 +180,12 @@ local function framed(self, data)
   return data
 end
 
-local function take(self)
+-- What is collected, as one text; nothing is then.
+function Response:take()
   local buffer = self.buffer
   local data = buffer[2] and table.concat(buffer) or buffer[1] or ""
   self.buffer, self.size = {}, 0
+  self.gone = self.gone + #data
   return data
 end
 
@@ -183,7 +193,8 @@ end
 -- the next write ends the page.
 function Response:flush()
   if self.over then return nil, "iscommitted" end
-  local data = take(self)
+  local data = self:take()
+  if self.filter then return self.filter:collect(data) end
   if self.sent then return out(self, framed(self, data)) end
   local head = head_text(self, nil)
   return out(self, head .. framed(self, data))
@@ -191,6 +202,15 @@ end
 
 -- Bytes that are collected and have not gone.
 function Response:writesize() return self.size end
+
+-- Bytes of the body, those that are collected included.
+function Response:bytecount() return self.gone + self.size end
+
+-- What is collected; nil once the head has gone.
+function Response:getdata()
+  if self.sent then return nil end
+  return table.concat(self.buffer)
+end
 
 -- For a body whose length has been set: past what is collected.
 function Response:send(data)
@@ -221,6 +241,12 @@ end
 
 -- Ends the page, quietly.
 function Response:abort() error(ABORT, 0) end
+
+-- A path fit for a URL, without its "." and "..". What is behind a "?" is left as it is.
+function Response:encodeurl(text)
+  local place, query = text:match "^([^?]*)(.*)$"
+  return path.encode(path.without_dots(place)) .. query
+end
 
 -- ---- whole answers ----
 
@@ -253,6 +279,12 @@ function Response:sendredirect(url, status, stay)
   self:abort()
 end
 
+-- The absolute address that a relative one means here; with_data: the values of the query and of a form behind it. A session's id never
+-- goes into an address.
+function Response:encoderedirecturl(to, with_data)
+  return urls.with_query(urls.resolve(self:url(), to), with_data and self:data() or nil)
+end
+
 -- Over TLS: false. Else the same address with TLS is where the client is to go (307, which nobody keeps: the host is what the client
 -- said), and the page ends unless `stay` is true.
 function Response:redirect2tls(stay)
@@ -280,7 +312,7 @@ end
 
 -- Sends what is left. Whether the connection may go on.
 function Response:finish()
-  local data = take(self)
+  local data = self:take()
   if not self.sent then
     self.over = true
     local head = head_text(self, #data)

@@ -16,7 +16,7 @@ Server.__index = Server
 -- conn.taken = true. options: head_timeout and idle_timeout, in ms.
 function server.new(handle, options)
   local self = setmetatable({handle = handle, head_ms = options.head_timeout or HEAD, idle_ms = options.idle_timeout or IDLE,
-                             conns = setmetatable({}, {__mode = "k"})}, Server)
+                             conns = setmetatable({}, {__mode = "k"}), lent = {}}, Server)
   self.watch = ba.timer(function()
     local now, any = ba.clock(), false
     for conn in pairs(self.conns) do
@@ -46,8 +46,23 @@ end
 
 -- However it ends.
 function Conn:__close()
-  self.server.conns[self] = nil
+  if not self.server.lent[self] then self.server.conns[self] = nil end
   if not self.taken then self.sock:close() end
+end
+
+-- For an answer that is not finished when its request is: the connection is kept until give_back.
+function Conn:lend()
+  self.taken, self.server.lent[self] = true, true
+end
+
+-- keep: whether another request may follow.
+function Conn:give_back(keep)
+  self.server.conns[self], self.server.lent[self] = nil, nil
+  if keep and not self.server.closing then
+    self.server:accepted(self.sock)
+  else
+    self.sock:close()
+  end
 end
 
 -- What answers a request that cannot be read.

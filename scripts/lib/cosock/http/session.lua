@@ -231,8 +231,13 @@ end
 -- For a page that has found out by itself who it is: every authenticator believes it.
 function Exchange:login(username) return log_in(self, username, nil) end
 
--- For an authenticator's form: only authenticators with the same users believe it.
-function Exchange:form_login(username, users) return log_in(self, username, users) end
+-- For an authenticator's form: only authenticators with the same users believe it. inactive: seconds without a request after which it
+-- ends, or nil.
+function Exchange:form_login(username, users, inactive)
+  local ok, err = log_in(self, username, users)
+  if ok and inactive then Methods.maxinactiveinterval(self:session(), inactive) end
+  return ok, err
+end
 
 function Exchange:logout()
   local s = self:session()

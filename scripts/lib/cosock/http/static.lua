@@ -162,6 +162,7 @@ local function stream(self, x, path, list, heads, length)
   local file = self.io:open(path)
   if not file then return x:senderror(404) end
   local guard <close> = file
+  if x.filter then x.filter:abort() end -- what it collects is kept in memory
   x:setcontentlength(length)
   x:flush()
   if x:method() == "HEAD" then return end
