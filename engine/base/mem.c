@@ -10,9 +10,10 @@
 #ifdef CS_JEMALLOC
 #include <jemalloc/jemalloc.h>
 /* Read by jemalloc. Pages that have been free for a second go back to the system, by a thread of
- * its own: the 30 MB that a cell full of tunnels leaves would hold up a worker for 10 ms. */
+ * its own: the 30 MB that a cell full of tunnels leaves would hold up a worker for 10 ms. A thread
+ * keeps as many free blocks of a size as a turn's writes take, 2 * 8 would be little. */
 extern const char *malloc_conf;
-const char *malloc_conf = "background_thread:true,dirty_decay_ms:1000";
+const char *malloc_conf = "background_thread:true,dirty_decay_ms:1000,lg_tcache_nslots_mul:5";
 #else
 #include <malloc.h>
 #endif

@@ -37,6 +37,9 @@ static size_t window(const struct bytearray *a)
 
 const char *cs_check_bytes(lua_State *L, int arg, size_t *len)
 {
+    if (lua_type(L, arg) == LUA_TSTRING) { /* nearly always */
+        return lua_tolstring(L, arg, len);
+    }
     const struct bytearray *a = luaL_testudata(L, arg, BYTEARRAY_TYPE);
 
     if (a) {
