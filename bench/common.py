@@ -19,6 +19,7 @@ COSOCKCTL = os.path.join(BUILD, "cosockctl")
 LOAD = os.environ.get("COSOCK_LOAD", os.path.join(BUILD, "bench", "cosock-load"))
 SOURCES = "127.0.1.1-127.0.1.32"  # addresses of the clients: each pair of addresses has ports of its own
 PER_PROCESS = 15000  # connections of one process of the load
+BYTES_PER_TUNNEL = 24000  # of the whole machine, load included
 RT_PRIORITY = 10
 
 
@@ -160,6 +161,14 @@ def settled(read, quiet=2, most=60):
     return seen
 
 
+def check_memory(tunnels):
+    """Ends the program when so many do not fit."""
+    with open("/proc/meminfo", encoding="ascii") as f:
+        free = next(int(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
+    if free < tunnels * BYTES_PER_TUNNEL:
+        sys.exit(f"bench: {tunnels} tunnels need about {tunnels * BYTES_PER_TUNNEL >> 20} MiB, {free >> 20} are free")
+
+
 def kernel_memory():
     """Bytes of the kernel's objects, by cache (as root), and in all under the name 'Slab'."""
     found = {}
@@ -190,10 +199,10 @@ def running(command, cpu=None, **options):
 # ---- the load ----
 
 @contextlib.contextmanager
-def origin(ports, connections, cpu=None):
+def origin(ports, connections, cpu=None, *options):
     """What is behind the proxy: on ports of 127.0.0.1, `connections` at most."""
     command = [LOAD, "sink", "--to", f"127.0.0.1:{ports[0]}-{ports[-1]}", "--alarm", "7200",
-               "--procs", str(1 + connections // PER_PROCESS)]
+               "--procs", str(1 + connections // PER_PROCESS), *options]
     with running(command, cpu, stdout=subprocess.PIPE, text=True) as process:
         if "ready" not in process.stdout.readline():
             sys.exit("bench: the origin did not start")
@@ -217,11 +226,12 @@ def load(mode, port, *options, cpu=None, pids=()):
 
 
 class Holding:
-    """Connections that the load generator opens, verifies, holds, verifies again and closes."""
+    """Connections that the load generator opens, verifies, holds, verifies again and closes. mode "slow": that it reads
+    slowly, and then to their end."""
 
-    def __init__(self, port, connections, *options, pids=(), limit=300):
+    def __init__(self, port, connections, *options, pids=(), limit=300, mode="hold"):
         self.process = subprocess.Popen(
-            load_command("hold", port, "-c", connections, "--wait", "--seconds", 3600, "--limit", limit, *options,
+            load_command(mode, port, "-c", connections, "--wait", "--seconds", 3600, "--limit", limit, *options,
                          pids=pids), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.opened = self.line()
 
@@ -240,7 +250,7 @@ class Holding:
         return result
 
     def verify(self):
-        """Every connection again."""
+        """Every connection again (slow: to its end)."""
         return self.until("reverified")
 
     def close(self):

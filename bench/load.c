@@ -7,9 +7,10 @@
  *   rr     request and response over C connections
  *   bulk   S streams up, down or both, checked byte by byte
  *   rate   connect, one request, close
+ *   slow   C downloads that are read at a trickle, or not at all, and then to their end
  *
- * Prints one JSON object a line; hold prints one per phase, the last line is always the result.
- * Loads nothing but 127.0.0.0/8 and ::1, and ends by itself.
+ * Prints one JSON object a line; hold and slow print one per phase, the last line is always the
+ * result. Loads nothing but 127.0.0.0/8 and ::1, and ends by itself.
  */
 #include "load.h"
 
@@ -29,25 +30,31 @@
 static const char usage_text[] =
     "usage: cosock-load MODE --to ADDRESS [options]\n"
     "\n"
-    "modes: sink, hold, rr, bulk, rate\n"
+    "modes: sink, hold, rr, bulk, rate, slow\n"
     "\n"
     "  --to HOST:PORT[-PORT]  where the proxy listens (sink: where to listen); may be repeated\n"
     "  --from HOST[-HOST]     source addresses, used in turn\n"
     "  -c, --connections N    connections, streams of bulk (default 1)\n"
     "  --procs N              processes (default: as many as RLIMIT_NOFILE makes necessary)\n"
     "  --size N               bytes of a message (default 100)\n"
-    "  --seconds S            hold: how long; rr, rate: how long (default 3)\n"
+    "  --seconds S            how long hold holds, rr and rate run, slow reads slowly (default 3)\n"
     "  --warmup S             rr, rate: seconds before that which do not count (default 0)\n"
     "  --count N              rr, rate: end after N instead\n"
     "  --pipeline N           rr: requests under way at once in each connection (default 1)\n"
     "  --rate N               rr: N requests a second by the clock; late ones count from when they "
     "were due\n"
-    "  --mib N, --gib N       bulk: amount over all streams, each way\n"
+    "  --mib N, --gib N       bulk, slow: amount over all streams, each way\n"
     "  --way up|down|both     bulk: from the client's point of view (default up)\n"
+    "  --trickle N            slow: bytes a second that each connection reads (default 0)\n"
+    "  --websocket            clients speak WebSocket: a message is a masked frame\n"
+    "  --tls                  clients speak TLS and verify nobody\n"
+    "  --resume               --tls: with the session of an earlier connection\n"
+    "  --udp                  hold, rr, rate, sink: datagrams\n"
     "  --window N             connections being opened or verified at once, per process (default "
     "256)\n"
     "  --preface TEXT         what each connection says first, and gets no answer to\n"
-    "  --wait                 hold: until a line on standard input, and another before closing; at "
+    "  --wait                 hold, slow: until a line on standard input, and another before "
+    "closing; at "
     "most --seconds\n"
     "  --cpu-pid PID          measure the CPU time of this process and its children; may be "
     "repeated\n"
@@ -68,6 +75,8 @@ static struct load_options options = {
     .bytes = (uint64_t)64 << 20,
     .alarm_s = 900,
 };
+
+enum { UDP_MAX = 65507 };
 
 static struct load_shared *shared;
 static volatile sig_atomic_t stopped;
@@ -101,7 +110,7 @@ static enum load_way way_of(const char *text)
 
 static enum load_mode mode_of(const char *text)
 {
-    static const char *const names[] = {"sink", "hold", "rr", "bulk", "rate"};
+    static const char *const names[] = {"sink", "hold", "rr", "bulk", "rate", "slow"};
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(text, names[i]) == 0) {
             return (enum load_mode)i;
@@ -124,6 +133,11 @@ enum {
     OPT_MIB,
     OPT_GIB,
     OPT_WAY,
+    OPT_TRICKLE,
+    OPT_WEBSOCKET,
+    OPT_TLS,
+    OPT_RESUME,
+    OPT_UDP,
     OPT_WINDOW,
     OPT_PREFACE,
     OPT_WAIT,
@@ -133,13 +147,32 @@ enum {
 };
 
 static const struct option long_options[] = {
-    {"to", 1, 0, OPT_TO},         {"from", 1, 0, OPT_FROM},     {"connections", 1, 0, 'c'},
-    {"procs", 1, 0, OPT_PROCS},   {"size", 1, 0, OPT_SIZE},     {"seconds", 1, 0, OPT_SECONDS},
-    {"warmup", 1, 0, OPT_WARMUP}, {"count", 1, 0, OPT_COUNT},   {"pipeline", 1, 0, OPT_PIPELINE},
-    {"rate", 1, 0, OPT_RATE},     {"mib", 1, 0, OPT_MIB},       {"gib", 1, 0, OPT_GIB},
-    {"way", 1, 0, OPT_WAY},       {"window", 1, 0, OPT_WINDOW}, {"preface", 1, 0, OPT_PREFACE},
-    {"wait", 0, 0, OPT_WAIT},     {"cpu-pid", 1, 0, OPT_PID},   {"limit", 1, 0, OPT_LIMIT},
-    {"alarm", 1, 0, OPT_ALARM},   {"help", 0, 0, 'h'},          {NULL, 0, 0, 0},
+    {"to", 1, 0, OPT_TO},
+    {"from", 1, 0, OPT_FROM},
+    {"connections", 1, 0, 'c'},
+    {"procs", 1, 0, OPT_PROCS},
+    {"size", 1, 0, OPT_SIZE},
+    {"seconds", 1, 0, OPT_SECONDS},
+    {"warmup", 1, 0, OPT_WARMUP},
+    {"count", 1, 0, OPT_COUNT},
+    {"pipeline", 1, 0, OPT_PIPELINE},
+    {"rate", 1, 0, OPT_RATE},
+    {"mib", 1, 0, OPT_MIB},
+    {"gib", 1, 0, OPT_GIB},
+    {"way", 1, 0, OPT_WAY},
+    {"window", 1, 0, OPT_WINDOW},
+    {"preface", 1, 0, OPT_PREFACE},
+    {"wait", 0, 0, OPT_WAIT},
+    {"cpu-pid", 1, 0, OPT_PID},
+    {"limit", 1, 0, OPT_LIMIT},
+    {"trickle", 1, 0, OPT_TRICKLE},
+    {"websocket", 0, 0, OPT_WEBSOCKET},
+    {"tls", 0, 0, OPT_TLS},
+    {"resume", 0, 0, OPT_RESUME},
+    {"udp", 0, 0, OPT_UDP},
+    {"alarm", 1, 0, OPT_ALARM},
+    {"help", 0, 0, 'h'},
+    {NULL, 0, 0, 0},
 };
 
 static void set_option(struct load_options *o, int option, const char *value)
@@ -184,6 +217,21 @@ static void set_option(struct load_options *o, int option, const char *value)
     case OPT_WAY:
         o->way = way_of(value);
         break;
+    case OPT_TRICKLE:
+        o->trickle = number(value, 0, 1e9);
+        break;
+    case OPT_WEBSOCKET:
+        o->websocket = true;
+        break;
+    case OPT_TLS:
+        o->tls = true;
+        break;
+    case OPT_RESUME:
+        o->resume = true;
+        break;
+    case OPT_UDP:
+        o->udp = true;
+        break;
     case OPT_WINDOW:
         o->window = (unsigned)number(value, 1, 1e6);
         break;
@@ -214,6 +262,14 @@ static void set_option(struct load_options *o, int option, const char *value)
     }
 }
 
+static void check_datagrams(const struct load_options *o)
+{
+    bool stream = o->mode == LOAD_BULK || o->mode == LOAD_SLOW;
+    if (o->udp && (stream || o->tls || o->websocket || o->pipeline > 1 || o->size > UDP_MAX)) {
+        load_die("--udp: hold, rr or rate with one message of up to %d bytes at a time", UDP_MAX);
+    }
+}
+
 static void parse(struct load_options *o, int argc, char **argv)
 {
     int c;
@@ -232,9 +288,13 @@ static void parse(struct load_options *o, int argc, char **argv)
     if (optind != argc || o->to.count == 0) {
         load_die("wanted --to and nothing but options after the mode");
     }
-    if (o->mode == LOAD_BULK && o->bytes < o->connections) {
+    if (o->bytes < o->connections) {
         load_die("less than a byte per stream");
     }
+    if (o->mode == LOAD_SLOW) {
+        o->way = LOAD_DOWN;
+    }
+    check_datagrams(o);
     unsigned per_process = load_descriptors();
     if (o->procs == 0) {
         o->procs = o->mode == LOAD_SINK ? 1 : (o->connections + per_process - 1) / per_process;
@@ -259,6 +319,7 @@ static void on_signal(int sig)
 static void start_children(const struct load_options *o, const int *listeners)
 {
     shared->procs = o->procs;
+    shared->record_ns = UINT64_MAX;
     fflush(stdout);
     for (unsigned i = 0; i < o->procs; i++) {
         struct load_child *child = &shared->child[i];
@@ -425,6 +486,9 @@ static int print_result(const struct load_options *o, const char *mode, const st
     if (o->pid_count > 0) {
         printf(", \"cpu_ns\": %llu", (unsigned long long)(b->cpu_ns - a->cpu_ns));
     }
+    if (o->tls) {
+        printf(", \"resumed\": %llu", (unsigned long long)SUM(resumed));
+    }
     print_latencies();
     printf(", \"note\": \"%s\"}\n", first_note());
     fflush(stdout);
@@ -452,8 +516,9 @@ static void hold(const struct load_options *o)
     }
 }
 
-static int run_hold(const struct load_options *o)
+static int run_hold(const struct load_options *o, const char *mode)
 {
+    bool slow = o->mode == LOAD_SLOW;
     struct snapshot a = snapshot(o);
     shared->phase = LOAD_OPEN;
     bool complete = await(LOAD_OPEN, o->limit);
@@ -463,14 +528,15 @@ static int run_hold(const struct load_options *o)
     print_event("held", a.ns);
     shared->phase = LOAD_VERIFY;
     complete = await(LOAD_VERIFY, o->limit) && complete;
-    complete = complete && SUM(reverified) == o->connections && SUM(verified) == o->connections;
+    complete = complete && (slow ? SUM(done) : SUM(reverified)) == o->connections;
+    complete = complete && (slow || SUM(verified) == o->connections);
     struct snapshot b = snapshot(o);
     print_event("reverified", a.ns);
     if (o->wait) {
         hold(o);
     }
     end_children();
-    return print_result(o, "hold", &a, &b, complete);
+    return print_result(o, mode, &a, &b, complete);
 }
 
 /* Lets rr or rate run for a while and looks at its beginning and end. */
@@ -485,7 +551,7 @@ static int run_for(const struct load_options *o, const char *mode)
         rest((uint64_t)(o->warmup * 1e9));
         a = snapshot(o);
     }
-    shared->recording = true;
+    shared->record_ns = load_now_ns();
     shared->phase = LOAD_RUN;
     if (o->count > 0) {
         complete = await(LOAD_RUN, o->limit) && complete;
@@ -493,7 +559,8 @@ static int run_for(const struct load_options *o, const char *mode)
         await(LOAD_RUN, o->seconds); /* reached only when no connection is left */
     }
     struct snapshot b = snapshot(o);
-    shared->recording = false;
+    shared->phase = LOAD_VERIFY;
+    complete = await(LOAD_VERIFY, o->limit) && complete;
     end_children();
     return print_result(o, mode, &a, &b, complete && b.done > a.done);
 }
@@ -551,7 +618,9 @@ int main(int argc, char **argv)
     case LOAD_SINK:
         return run_sink(o);
     case LOAD_HOLD:
-        return run_hold(o);
+        return run_hold(o, "hold");
+    case LOAD_SLOW:
+        return run_hold(o, "slow");
     case LOAD_BULK:
         return run_bulk(o);
     case LOAD_RATE:

@@ -27,7 +27,7 @@ enum {
     LOAD_EVENTS_PER_WAIT = 256,
 };
 
-enum load_mode { LOAD_SINK, LOAD_HOLD, LOAD_RR, LOAD_BULK, LOAD_RATE };
+enum load_mode { LOAD_SINK, LOAD_HOLD, LOAD_RR, LOAD_BULK, LOAD_RATE, LOAD_SLOW };
 enum load_phase { LOAD_START, LOAD_OPEN, LOAD_RUN, LOAD_VERIFY, LOAD_CLOSE, LOAD_END };
 enum load_way { LOAD_UP = 1, LOAD_DOWN = 2, LOAD_BOTH = 3 };
 
@@ -61,8 +61,13 @@ struct load_options {
     uint64_t count;    /* rr and rate: end after so many; 0: by time */
     uint64_t bytes;    /* bulk: bytes over all streams, each way */
     enum load_way way;
+    double trickle;      /* slow: bytes a second that a connection reads */
+    bool udp;            /* datagrams, one for each message */
+    bool tls;            /* clients speak TLS */
+    bool resume;         /* with the session of an earlier connection of their process */
+    bool websocket;      /* clients speak WebSocket */
     const char *preface; /* what a connection begins with, and no answer comes to; NULL: nothing */
-    bool wait;           /* hold: a line on standard input ends the holding */
+    bool wait;           /* hold, slow: a line on standard input ends the holding */
     unsigned alarm_s;    /* the whole program dies after this */
     int pids[LOAD_PIDS_MAX]; /* processes whose CPU time is measured while the load runs */
     unsigned pid_count;
@@ -78,7 +83,7 @@ struct load_child {
     int pid;
     bool exited;
     _Atomic int finished; /* the last phase it has finished */
-    _Atomic uint64_t opened, verified, reverified, lost, failed, bad, done, bytes;
+    _Atomic uint64_t opened, resumed, verified, reverified, lost, failed, bad, done, bytes;
     _Atomic uint64_t accepted, closed;
     char note[160]; /* the first thing that went wrong */
     struct load_hist hist;
@@ -86,8 +91,8 @@ struct load_child {
 
 struct load_shared {
     _Atomic int phase;
-    _Atomic bool recording;
-    _Atomic uint64_t begin_ns; /* of the phase LOAD_RUN */
+    _Atomic uint64_t record_ns; /* requests that began earlier do not count */
+    _Atomic uint64_t begin_ns;  /* of the phase LOAD_RUN */
     unsigned procs;
     struct load_child child[LOAD_PROCS_MAX];
 };

@@ -2,11 +2,12 @@
  * The clients in front of the proxy: one process with its share of the connections.
  *
  *   OPEN    connects all of them (hold: and verifies each by an echo)
- *   RUN     hold: watches that none is lost; rr, rate, bulk: the work itself
- *   VERIFY  hold: echoes over each one again
+ *   RUN     hold: watches that none is lost; slow: reads at a trickle; others: the work itself
+ *   VERIFY  hold: echoes over each one again; slow: reads on to the end; others: the last answers
  *   CLOSE   closes all
  */
 #include "load.h"
+#include "load_link.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -14,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
@@ -23,6 +23,7 @@
 enum state {
     UNUSED,
     CONNECTING,
+    SHAKING, /* hands: TLS, WebSocket */
     IDLE,
     WAITING, /* for the rest of an echo */
     BULKING,
@@ -30,7 +31,7 @@ enum state {
 };
 
 struct conn {
-    int fd;
+    struct load_link link;
     enum state state;
     bool opening; /* counted in client.opening */
     uint32_t events;
@@ -44,6 +45,7 @@ struct conn {
     uint64_t requests, backlog; /* open loop: requests begun, requests due and not begun */
     size_t header_sent;
     size_t verdict_len;
+    int64_t allowance; /* slow: bytes that it may read now */
     union {
         struct load_header header;
         struct load_verdict verdict;
@@ -62,8 +64,9 @@ struct client {
     unsigned opening; /* not finished with the opening yet */
     unsigned waiting; /* conns in WAITING or BULKING */
     unsigned next_verify;
-    uint64_t next_id; /* rate: every connection has a new one */
-    uint64_t due;     /* open loop: requests that have become due */
+    uint64_t next_id;     /* rate: every connection has a new one */
+    uint64_t due;         /* open loop: requests that have become due */
+    uint64_t trickled_ns; /* slow: when the allowances last grew */
     unsigned char in[LOAD_SLICE_MAX];
 };
 
@@ -73,7 +76,7 @@ static void watch(struct client *cl, struct conn *c, uint32_t events)
 {
     if (c->events != events) {
         struct epoll_event e = {.events = events, .data.ptr = c};
-        epoll_ctl(cl->epoll, c->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, c->fd, &e);
+        epoll_ctl(cl->epoll, c->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, c->link.fd, &e);
         c->events = events;
     }
 }
@@ -99,22 +102,25 @@ static void start_connection(struct client *cl, struct conn *c, uint32_t id)
     const struct load_addrs *to = &cl->o->to;
     unsigned sources = cl->o->from.count > 0 ? cl->o->from.count : 1;
     const struct load_addr *a = &to->at[id / sources % to->count];
+    int type = (cl->o->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC;
     int one = 1;
     *c =
         (struct conn){.id = id, .base = load_stream_base(id), .state = CONNECTING, .opening = true};
     c->begun_ns = load_now_ns();
-    c->fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    c->link.fd = socket(a->sa.sa_family, type, 0);
     cl->opening++;
-    if (c->fd < 0) {
+    if (c->link.fd < 0) {
         finish(cl, c, true, "socket");
         return;
     }
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    if (bind_source(cl, c->fd, id) < 0) {
+    if (!cl->o->udp) {
+        setsockopt(c->link.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    }
+    if (bind_source(cl, c->link.fd, id) < 0) {
         finish(cl, c, true, "bind to the source address");
         return;
     }
-    if (connect(c->fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
+    if (connect(c->link.fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
         finish(cl, c, true, "connect");
         return;
     }
@@ -137,7 +143,7 @@ static void push(struct client *cl, struct conn *c)
     while (c->sent < c->send_end) {
         uint64_t len = c->send_end - c->sent;
         size_t slice = len > LOAD_SLICE_MAX ? LOAD_SLICE_MAX : (size_t)len;
-        ssize_t n = send(c->fd, load_stream_at(c->base, c->sent), slice, MSG_NOSIGNAL);
+        ssize_t n = load_link_send(&c->link, load_stream_at(c->base, c->sent), slice);
         if (n < 0 && errno != EAGAIN) {
             finish(cl, c, true, "send");
             return;
@@ -198,6 +204,15 @@ static bool wanted_more(const struct client *cl)
            (cl->o->count == 0 || cl->child->done < cl->o->count / cl->o->procs);
 }
 
+/* Requests of the warm-up do not count, however late their answers come. */
+static void record(struct client *cl, uint64_t begun_ns)
+{
+    uint64_t now = load_now_ns();
+    if (begun_ns >= cl->shared->record_ns) {
+        load_hist_add(&cl->child->hist, now > begun_ns ? now - begun_ns : 0);
+    }
+}
+
 static void echo_complete(struct client *cl, struct conn *c)
 {
     int phase = cl->shared->phase;
@@ -208,15 +223,12 @@ static void echo_complete(struct client *cl, struct conn *c)
         opening_done(cl, c);
         return;
     }
-    if (phase == LOAD_VERIFY) {
+    if (phase == LOAD_VERIFY && cl->o->mode == LOAD_HOLD) {
         cl->child->reverified++;
         return;
     }
     cl->child->done++;
-    if (cl->shared->recording) {
-        uint64_t now = load_now_ns();
-        load_hist_add(&cl->child->hist, now > c->begun_ns ? now - c->begun_ns : 0);
-    }
+    record(cl, c->begun_ns);
     if (cl->o->mode == LOAD_RATE) {
         finish(cl, c, false, NULL);
     } else if (cl->o->rate > 0) {
@@ -254,9 +266,7 @@ static void pipelined_answers(struct client *cl, struct conn *c)
     while (c->received >= (c->answered + 1) * cl->o->size) {
         uint64_t begun = c->begun[c->answered++ % cl->o->pipeline];
         cl->child->done++;
-        if (cl->shared->recording) {
-            load_hist_add(&cl->child->hist, load_now_ns() - begun);
-        }
+        record(cl, begun);
         if (wanted_more(cl)) {
             begin_one_more(cl, c);
         }
@@ -271,7 +281,7 @@ static void pipelined_answers(struct client *cl, struct conn *c)
 
 static void pull(struct client *cl, struct conn *c)
 {
-    ssize_t n = recv(c->fd, cl->in, sizeof(cl->in), 0);
+    ssize_t n = load_link_recv(&c->link, cl->in, sizeof(cl->in));
     if (n < 0 && errno == EAGAIN) {
         return;
     }
@@ -279,7 +289,8 @@ static void pull(struct client *cl, struct conn *c)
         finish(cl, c, true, n == 0 ? "closed by the proxy" : "recv");
         return;
     }
-    if (c->received + (uint64_t)n > c->receive_end ||
+    bool whole = !cl->o->udp || (size_t)n == cl->o->size;
+    if (!whole || c->received + (uint64_t)n > c->receive_end ||
         memcmp(cl->in, load_stream_at(c->base, c->received), (size_t)n) != 0) {
         cl->child->bad++;
         load_note(cl->child, "connection %u: echo differs near byte %llu", c->id,
@@ -315,8 +326,8 @@ static void bulk_begin(struct client *cl, struct conn *c)
 static void bulk_push(struct client *cl, struct conn *c)
 {
     if (c->header_sent < sizeof(c->header)) {
-        ssize_t n = send(c->fd, (char *)&c->header + c->header_sent,
-                         sizeof(c->header) - c->header_sent, MSG_NOSIGNAL);
+        ssize_t n = load_link_send(&c->link, (char *)&c->header + c->header_sent,
+                                   sizeof(c->header) - c->header_sent);
         if (n < 0 && errno != EAGAIN) {
             finish(cl, c, true, "send");
             return;
@@ -329,9 +340,25 @@ static void bulk_push(struct client *cl, struct conn *c)
     push(cl, c);
 }
 
+/* How many bytes may be read now: all but for those who read slowly. */
+static size_t may_read(struct client *cl, const struct conn *c)
+{
+    if (cl->o->mode != LOAD_SLOW || cl->shared->phase != LOAD_RUN ||
+        c->allowance > (int64_t)sizeof(cl->in)) {
+        return sizeof(cl->in);
+    }
+    int64_t least = cl->o->tls ? LOAD_RECORD_MAX : 0;
+    return c->allowance <= 0 ? 0 : (size_t)(c->allowance > least ? c->allowance : least);
+}
+
 static void bulk_pull(struct client *cl, struct conn *c)
 {
-    ssize_t n = recv(c->fd, cl->in, sizeof(cl->in), 0);
+    size_t most = may_read(cl, c);
+    if (most == 0) {
+        watch(cl, c, EPOLLRDHUP); /* which a proxy says that gives up */
+        return;
+    }
+    ssize_t n = load_link_recv(&c->link, cl->in, most);
     if (n < 0 && errno == EAGAIN) {
         return;
     }
@@ -339,6 +366,7 @@ static void bulk_pull(struct client *cl, struct conn *c)
         finish(cl, c, true, n == 0 ? "closed by the proxy" : "recv");
         return;
     }
+    c->allowance -= n;
     uint64_t payload = c->receive_end - c->received;
     payload = payload < (uint64_t)n ? payload : (uint64_t)n;
     if (memcmp(cl->in, load_stream_at(c->base + 1, c->received), payload) != 0) {
@@ -382,39 +410,29 @@ static void finish(struct client *cl, struct conn *c, bool lost, const char *why
     if (c->state == WAITING || c->state == BULKING) {
         cl->waiting--;
     }
-    if (c->state == CONNECTING && lost) {
+    if ((c->state == CONNECTING || c->state == SHAKING) && lost) {
         cl->child->failed++;
     } else if (lost) {
         cl->child->lost++;
     }
-    if (c->fd >= 0) {
-        close(c->fd);
-    }
+    load_link_close(&c->link);
     free(c->begun);
     c->begun = NULL;
-    c->fd = -1;
     c->state = ENDED;
     if (cl->o->mode == LOAD_RATE && wanted_more(cl) && cl->child->failed + cl->child->lost < 100) {
         restart(cl, c);
     }
 }
 
-static void connected(struct client *cl, struct conn *c)
+static void ready(struct client *cl, struct conn *c)
 {
-    int err = 0;
-    socklen_t len = sizeof(err);
-    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len);
-    if (err != 0) {
-        errno = err;
-        finish(cl, c, true, "connect");
-        return;
-    }
     size_t preface = cl->o->preface ? strlen(cl->o->preface) : 0;
-    if (preface > 0 && send(c->fd, cl->o->preface, preface, MSG_NOSIGNAL) != (ssize_t)preface) {
+    if (preface > 0 && load_link_send(&c->link, cl->o->preface, preface) != (ssize_t)preface) {
         finish(cl, c, true, "preface"); /* the buffer of a new connection takes it */
         return;
     }
     cl->child->opened++;
+    cl->child->resumed += load_link_resumed(&c->link);
     if (cl->o->mode == LOAD_HOLD || cl->o->mode == LOAD_RATE) {
         begin_request(cl, c, c->begun_ns);
         return;
@@ -424,12 +442,42 @@ static void connected(struct client *cl, struct conn *c)
     watch(cl, c, EPOLLIN);
 }
 
+static void shake(struct client *cl, struct conn *c)
+{
+    int result = load_link_handshake(&c->link);
+    if (result < 0) {
+        finish(cl, c, true, "handshake");
+    } else if (result > 0) {
+        ready(cl, c);
+    } else {
+        watch(cl, c, c->link.wants);
+    }
+}
+
+static void connected(struct client *cl, struct conn *c)
+{
+    int err = 0;
+    socklen_t len = sizeof(err);
+    getsockopt(c->link.fd, SOL_SOCKET, SO_ERROR, &err, &len);
+    if (err != 0) {
+        errno = err;
+        finish(cl, c, true, "connect");
+        return;
+    }
+    c->state = SHAKING;
+    load_link_begin(&c->link, cl->o);
+    shake(cl, c);
+}
+
 static void serve(struct client *cl, struct conn *c, uint32_t events)
 {
     errno = 0;
     switch (c->state) {
     case CONNECTING:
         connected(cl, c);
+        break;
+    case SHAKING:
+        shake(cl, c);
         break;
     case BULKING:
         if (events & EPOLLIN) {
@@ -458,10 +506,12 @@ static void serve(struct client *cl, struct conn *c, uint32_t events)
 /* ---- phases
  * ------------------------------------------------------------------------------------------ */
 
-static void for_each(struct client *cl, void (*call)(struct client *, struct conn *))
+static void for_each(struct client *cl, enum state state,
+                     void (*call)(struct client *, struct conn *))
 {
     for (unsigned i = 0; i < cl->count; i++) {
-        if (cl->conns[i].state == IDLE) {
+        if (cl->conns[i].state == state) {
+            errno = 0;
             call(cl, &cl->conns[i]);
         }
     }
@@ -473,9 +523,19 @@ static void begin_now(struct client *cl, struct conn *c)
     begin_request(cl, c, load_now_ns());
 }
 
+static void read_on(struct client *cl, struct conn *c)
+{
+    watch(cl, c, c->events | EPOLLIN);
+}
+
 static void close_now(struct client *cl, struct conn *c)
 {
     finish(cl, c, false, NULL);
+}
+
+static void give_up(struct client *cl, struct conn *c)
+{
+    finish(cl, c, true, "not finished in time");
 }
 
 static void begin_phase(struct client *cl, int phase)
@@ -485,11 +545,16 @@ static void begin_phase(struct client *cl, int phase)
             restart(cl, &cl->conns[i]);
         }
     } else if (phase == LOAD_RUN && cl->o->mode == LOAD_RR && cl->o->rate == 0) {
-        for_each(cl, cl->o->pipeline > 1 ? begin_pipelined : begin_now);
-    } else if (phase == LOAD_RUN && cl->o->mode == LOAD_BULK) {
-        for_each(cl, bulk_begin);
+        for_each(cl, IDLE, cl->o->pipeline > 1 ? begin_pipelined : begin_now);
+    } else if (phase == LOAD_RUN && (cl->o->mode == LOAD_BULK || cl->o->mode == LOAD_SLOW)) {
+        cl->trickled_ns = load_now_ns();
+        for_each(cl, IDLE, bulk_begin);
+    } else if (phase == LOAD_VERIFY && cl->o->mode == LOAD_SLOW) {
+        for_each(cl, BULKING, read_on);
     } else if (phase == LOAD_CLOSE) {
-        for_each(cl, close_now);
+        for_each(cl, IDLE, close_now);
+        for_each(cl, WAITING, give_up);
+        for_each(cl, BULKING, give_up);
     }
 }
 
@@ -502,7 +567,8 @@ static bool phase_complete(struct client *cl, int phase)
         return (cl->waiting + cl->opening == 0 && cl->o->mode != LOAD_HOLD && cl->o->rate == 0) ||
                (cl->o->count != 0 && !wanted_more(cl));
     case LOAD_VERIFY:
-        return cl->next_verify == cl->count && cl->waiting == 0;
+        return (cl->o->mode != LOAD_HOLD || cl->next_verify == cl->count) &&
+               cl->waiting + cl->opening == 0;
     default:
         return true;
     }
@@ -516,6 +582,24 @@ static void verify_more(struct client *cl)
         struct conn *c = &cl->conns[cl->next_verify++];
         if (c->state == IDLE) {
             begin_now(cl, c);
+        }
+    }
+}
+
+/* Ten times a second, those who read slowly may read a little more. */
+static void trickle(struct client *cl)
+{
+    uint64_t now = load_now_ns();
+    double seconds = (double)(now - cl->trickled_ns) / 1e9;
+    if (cl->o->trickle == 0 || seconds < 0.1) {
+        return;
+    }
+    cl->trickled_ns = now;
+    for (unsigned i = 0; i < cl->count; i++) {
+        struct conn *c = &cl->conns[i];
+        if (c->state == BULKING) {
+            c->allowance += (int64_t)(seconds * cl->o->trickle);
+            read_on(cl, c);
         }
     }
 }
@@ -546,7 +630,9 @@ static void turn(struct client *cl, int phase)
         wait.tv_nsec = ns < 10000000 ? (long)ns : 10000000;
     } else if (phase == LOAD_OPEN && cl->o->mode != LOAD_RATE) {
         open_more(cl);
-    } else if (phase == LOAD_VERIFY) {
+    } else if (phase == LOAD_RUN && cl->o->mode == LOAD_SLOW) {
+        trickle(cl);
+    } else if (phase == LOAD_VERIFY && cl->o->mode == LOAD_HOLD) {
         verify_more(cl);
     }
     int n = epoll_pwait2(cl->epoll, events, LOAD_EVENTS_PER_WAIT, &wait, NULL);

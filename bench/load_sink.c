@@ -1,6 +1,6 @@
 /*
  * The origin behind the proxy. A connection that begins with a load_header is a bulk transfer;
- * anything else is echoed byte by byte.
+ * anything else is echoed byte by byte. Datagrams are all echoed.
  */
 #include "load.h"
 
@@ -13,7 +13,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum kind { LISTENER, UNDECIDED, ECHO, BULK };
+enum kind { LISTENER, DATAGRAMS, UNDECIDED, ECHO, BULK };
 
 struct sink_conn {
     int fd;
@@ -229,8 +229,26 @@ static int readable(struct sink *s, struct sink_conn *c)
     }
 }
 
+/* What the socket has no room for is lost, and missed by the client. */
+static void echo_datagrams(struct sink *s, const struct sink_conn *c)
+{
+    for (int i = 0; i < 64; i++) {
+        struct load_addr from = {.len = sizeof(from.in6)};
+        ssize_t n = recvfrom(c->fd, s->in, sizeof(s->in), 0, &from.sa, &from.len);
+        if (n < 0) {
+            return;
+        }
+        sendto(c->fd, s->in, (size_t)n, MSG_NOSIGNAL, &from.sa, from.len);
+        s->child->bytes += (uint64_t)n;
+    }
+}
+
 static void serve(struct sink *s, struct sink_conn *c, uint32_t events)
 {
+    if (c->kind == DATAGRAMS) {
+        echo_datagrams(s, c);
+        return;
+    }
     if (c->kind == LISTENER) {
         accept_some(s, c);
         return;
@@ -254,9 +272,12 @@ void load_sink_listen(const struct load_options *o, int *listeners)
     for (unsigned i = 0; i < o->to.count; i++) {
         const struct load_addr *a = &o->to.at[i];
         int one = 1;
-        int fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-        if (fd < 0 || bind(fd, &a->sa, a->len) < 0 || listen(fd, 65535) < 0) {
+        int type = o->udp ? SOCK_DGRAM : SOCK_STREAM;
+        int fd = socket(a->sa.sa_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (!o->udp) {
+            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+        }
+        if (fd < 0 || bind(fd, &a->sa, a->len) < 0 || (!o->udp && listen(fd, 65535) < 0)) {
             load_die("sink: %s", strerror(errno));
         }
         listeners[i] = fd;
@@ -277,7 +298,7 @@ void load_sink_child(const struct load_options *o, struct load_shared *shared,
     s->listener_count = o->to.count;
     s->open_max = load_descriptors() - o->to.count;
     for (unsigned i = 0; i < o->to.count; i++) {
-        all[i] = (struct sink_conn){.fd = listeners[i], .kind = LISTENER};
+        all[i] = (struct sink_conn){.fd = listeners[i], .kind = o->udp ? DATAGRAMS : LISTENER};
     }
     accept_from_now_on(s, true);
     while (shared->phase < LOAD_CLOSE) {

@@ -12,6 +12,7 @@ import common
 from common import HERE
 
 NGINX_MODULES = "/usr/lib/nginx/modules"
+SCRIPTS = os.path.join(os.path.dirname(HERE), "scripts")
 
 
 class Unavailable(Exception):
@@ -47,15 +48,16 @@ class Peer:
     """One proxy from 127.0.0.1:port to the ports of the origin, a process of its own."""
 
     name = "?"
-    works = ("rr", "bulk", "rate", "memory", "latency")
+    works = ("rr", "bulk", "rate", "memory", "latency", "slow")
     connections = 1 << 20  # at most
+    busy = 1 << 20  # of these, at a time
+    closes = True  # its memory after closing says something
     load_options = ()  # what the load generator needs to talk to it
     cpu = 0
 
     def __init__(self, bench, port, origin=None):
         self.bench = bench
         self.port = port
-        self.front = port  # what the load connects to
         self.origin = [origin] if origin else bench.origin  # ports
         self.process = None
         self.log = os.path.join(bench.directory, f"{self.name.replace(' ', '-')}-{port}.log")
@@ -72,14 +74,17 @@ class Peer:
             f.write(text)
         return path
 
+    def ready(self):
+        return accepts(self.port)
+
     def start(self):
-        if accepts(self.port):
+        if self.ready():
             raise RuntimeError(f"port {self.port} is taken")
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.bench.pinned(self.cpu) + self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            until(lambda: self.process.poll() is not None or accepts(self.port), 20, self.name)
+            until(lambda: self.process.poll() is not None or self.ready(), 20, self.name)
         except TimeoutError:
             self.stop()
             raise RuntimeError(f"{self.name} does not accept connections; see {self.log}") from None
@@ -118,10 +123,6 @@ class Peer:
             self.process.wait()
         self.process = None
 
-    def quit(self):
-        """For good."""
-        self.stop()
-
 
 class Cosockd(Peer):
     script = "?"
@@ -141,6 +142,16 @@ class Cosockd(Peer):
 class Relay(Cosockd):
     name = "cosockd relay"
     script = "relay.lua"
+
+
+class Copying(Relay):
+    """The relay as it moves what cannot be spliced, TLS for one."""
+
+    name = "cosockd copying"
+    works = ("bulk",)
+
+    def command(self):
+        return ["env", "COSOCKD_WITHOUT=splice", *super().command()]
 
 
 class Loop(Cosockd):
@@ -189,7 +200,7 @@ class HaproxySplice(Haproxy):
 class Nginx(Peer):
     name = "nginx"
     modules = ("ngx_stream_module.so",)
-    listen = ""  # words
+    listen = "backlog=65535"
     server = ""  # lines
 
     def configuration(self):
@@ -199,7 +210,7 @@ stream {{
     upstream origin {{
 {servers}    }}
     server {{
-        listen 127.0.0.1:{self.port} {self.listen} backlog=65535;
+        listen 127.0.0.1:{self.port} {self.listen};
         proxy_connect_timeout 5s;
         proxy_timeout 1h;
         proxy_half_close on;
@@ -285,31 +296,42 @@ class Socat(Peer):
         return " ".join(run.stdout.split("\n")[1].split()[:3])
 
 
-TUNNELS = (Relay, Loop, Haproxy, HaproxySplice, Nginx, NginxLua, Socat)
+TUNNELS = (Relay, Copying, Loop, Haproxy, HaproxySplice, Nginx, NginxLua, Socat)
 
 
-# ---- bridges from WebSockets to TCP; the load stays plain, and a cosockd beside it makes WebSockets of it
+# ---- datagrams
+
+class Datagrams(Peer):
+    works = ("rr", "memory")
+    closes = False  # nobody tells the proxy that a client is gone
+    busy = 64  # so many at once never fill a socket's buffer: none gets lost
+    load_options = ("--udp", "--window", "64")
+
+    def ready(self):
+        with open("/proc/net/udp", encoding="ascii") as f:
+            return any(int(line.split()[1].split(":")[1], 16) == self.port for line in f.readlines()[1:])
+
+
+class CosockdUdp(Datagrams, Cosockd):
+    name = "cosockd udp"
+    script = os.path.join(SCRIPTS, "udp.lua")
+
+    def command(self):
+        return [common.COSOCKD, self.script, *(f"127.0.0.1:{p}" for p in (self.port, *self.origin))]
+
+
+class NginxUdp(Datagrams, Nginx):
+    listen = "udp"
+
+
+DATAGRAMS = (CosockdUdp, NginxUdp)
+
+
+# ---- bridges from WebSockets to TCP
 
 class Bridge(Peer):
-    works = ("rr", "bulk", "rate", "memory")
-
-    def __init__(self, bench, port):
-        super().__init__(bench, port)
-        self.front = port + 100
-        self.client = None
-
-    def start(self):
-        super().start()
-        if self.client is None:
-            self.client = subprocess.Popen(self.bench.pinned(1) + [common.COSOCKD, os.path.join(HERE, "scripts", "wsfront.lua"),
-                                                                   str(self.front), str(self.port)], stdin=subprocess.DEVNULL)
-            until(lambda: accepts(self.front), 20, "the client's side")
-
-    def quit(self):
-        super().quit()
-        if self.client:
-            self.client.terminate()
-            self.client.wait()
+    works = ("rr", "bulk", "rate", "memory", "slow")
+    load_options = ("--websocket",)
 
     def addresses(self):
         return [f"127.0.0.1:{self.port}", f"127.0.0.1:{self.origin[0]}"]
@@ -317,7 +339,7 @@ class Bridge(Peer):
 
 class CosockdBridge(Bridge):
     name = "cosockd wsbridge"
-    script = os.path.join(os.path.dirname(HERE), "scripts", "wsbridge.lua")
+    script = os.path.join(SCRIPTS, "wsbridge.lua")
 
     def command(self):
         return [common.COSOCKD, self.script, *self.addresses()]

@@ -1,8 +1,9 @@
 """Medians, ratios, and the tables and charts made of them."""
 
+import base64
 import html
-import math
 import statistics
+import subprocess
 
 WORKS = {
     # name: (title, unit, factor from the stored value to the unit)
@@ -17,12 +18,16 @@ WORKS = {
     "latency-p99.9": ("p99.9 at an equal offered load, 1,000 connections", "us", 1),
     "memory": ("idle tunnel", "bytes", 1),
     "memory-closed": ("the same after closing all", "bytes", 1),
+    "slow-memory": ("tunnel whose client reads 1,000 bytes a second", "bytes", 1),
+    "slow-p99": ("p99 of 64 other tunnels beside such, 2,000 round trips a second", "us", 1),
 }
 RATIOS = (
     ("cosockd relay", "haproxy"),
     ("cosockd relay", "nginx"),
     ("cosockd loop", "haproxy"),
     ("cosockd relay", "haproxy splice"),
+    ("cosockd copying", "haproxy"),
+    ("cosockd udp", "nginx"),
     ("cosockd wsbridge", "websockify"),
     ("cosockd wsbridge", "node ws"),
     ("cosockd loop", "websockify"),
@@ -100,47 +105,59 @@ def as_markdown(rows):
 
 # ---- a page with plots
 
-BAR, WIDTH = 22, 760
+WIDTH, HEIGHT = 760, 240
+COLORS = ("#22aa66", "#2266aa", "#aa6622", "#aa2266", "#666666")
+
+
+def drawing(title, unit, commands):
+    """The HTML of a chart that gnuplot draws."""
+    head = [f'set terminal svg size {WIDTH},{HEIGHT} font "sans,11" background "white"', "set encoding utf8",
+            "set grid y", "set yrange [0:*]", "set format y \"%'g\"", f"set ylabel {quoted(unit)} noenhanced"]
+    try:
+        run = subprocess.run(["gnuplot"], input="\n".join(head + commands) + "\n", capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "<p>(no chart: gnuplot is not installed)</p>"
+    if run.returncode != 0:
+        return f"<p>(no chart: {html.escape(run.stderr)})</p>"
+    image = base64.b64encode(run.stdout.encode()).decode()
+    return f'<h2>{html.escape(title)} ({html.escape(unit)})</h2><img alt="" src="data:image/svg+xml;base64,{image}">'
+
+
+def quoted(text):
+    """As a string of gnuplot's that stands in a line of data, too."""
+    return '"' + text.replace('"', "'").replace("\\", "") + '"'
 
 
 def chart(title, values, unit, factor):
-    """Bars of (name, value) as SVG; names without a value are left out."""
-    rows = [(name, value * factor) for name, value in values if value is not None]
-    most = max([value for _, value in rows], default=0) or 1
-    svg = [f'<h2>{html.escape(title)} ({html.escape(unit)})</h2>',
-           f'<svg width="{WIDTH}" height="{BAR * len(rows)}" role="img">']
-    for i, (name, value) in enumerate(rows):
-        y = i * BAR
-        long = max(value, 0) / most * (WIDTH - 260)
-        color = "#2a6" if name.startswith("cosockd") else "#89a"
-        svg.append(f'<text x="120" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>'
-                   f'<rect x="128" y="{y + 3}" width="{long:.1f}" height="{BAR - 6}" fill="{color}"/>'
-                   f'<text x="{134 + long:.1f}" y="{y + 15}">{form(value)}</text>')
-    return "\n".join([*svg, "</svg>"])
+    """Bars of (name, value); names without a value are left out."""
+    bars = [(name, value * factor) for name, value in values if value is not None]
+    if not bars:
+        return ""
+    data = [f"{i} {max(value, 0):.9g} {quoted(name)} {quoted(form(value))} 0x{COLORS[0 if name.startswith('cosockd') else 4][1:]}"
+            for i, (name, value) in enumerate(bars)]
+    return drawing(title, unit, [
+        "$bars << END", *data, "END", "unset key", "set style fill solid", "set boxwidth 0.5", "set offsets 0.6, 0.6, 0, 0",
+        "set xtics noenhanced", "plot $bars using 1:2:5:xtic(3) with boxes linecolor rgb variable, "
+        "$bars using 1:2:4 with labels noenhanced offset 0,0.6"])
 
 
 def curve(title, unit, points):
     """Values over a number of connections (logarithmic), a line per name: {name: [(connections, value), ...]}."""
-    every = [p for line in points.values() for p in line]
-    high = max([v for _, v in every], default=0) or 1
-    low, far = (f([math.log(n) for n, _ in every], default=0) for f in (min, max))
-    place = lambda n, v: (60 + (math.log(n) - low) / ((far - low) or 1) * (WIDTH - 240), 230 - v / high * 200)
-    svg = [f'<h2>{html.escape(title)} ({html.escape(unit)})</h2>', f'<svg width="{WIDTH}" height="260" role="img">',
-           f'<text x="4" y="34">{form(high)}</text><text x="40" y="234">0</text>']
-    for n in sorted({n for n, _ in every}):
-        svg.append(f'<text x="{place(n, 0)[0]:.0f}" y="250" text-anchor="middle">{n:,}</text>')
-    for i, (name, line) in enumerate(points.items()):
-        color = ("#2a6", "#26a", "#a62", "#a26", "#666")[i % 5]
-        at = [place(n, v) for n, v in line]
-        svg.append(f'<polyline fill="none" stroke="{color}" stroke-width="2" '
-                   f'points="{" ".join(f"{x:.0f},{y:.0f}" for x, y in at)}"/>')
-        svg.append(f'<text x="{WIDTH - 170}" y="{30 + 18 * i}" fill="{color}">{html.escape(name)}</text>')
-    return "\n".join([*svg, "</svg>"])
+    lines = [(f"$line{i}", name, sorted(line)) for i, (name, line) in enumerate(points.items()) if line]
+    if not lines:
+        return ""
+    sizes = sorted({n for _, _, line in lines for n, _ in line})
+    ticks = ", ".join(f'"{n:,}" {n}' for n in sizes)
+    data = [text for block, _, line in lines for text in (f"{block} << END", *(f"{n} {v:.9g}" for n, v in line), "END")]
+    plots = ", ".join(f'{block} using 1:2 with linespoints pointtype 7 pointsize 0.5 linewidth 2 linecolor rgb "{COLORS[i % 5]}" '
+                      f"title {quoted(name)} noenhanced" for i, (block, name, _) in enumerate(lines))
+    return drawing(title, unit, [*data, "set logscale x", "set key outside right", f"set xtics ({ticks})",
+                                 f"set xrange [{sizes[0] / 1.3:g}:{sizes[-1] * 1.3:g}]", f"plot {plots}"])
 
 
 def page(title, about, charts, tables):
     parts = [f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>',
-             "<style>body{font:14px sans-serif;margin:2em;max-width:80em}svg text{font:12px sans-serif}h2{font-size:15px;"
+             "<style>body{font:14px sans-serif;margin:2em;max-width:80em}h2{font-size:15px;"
              "margin:1.5em 0 .3em}td,th{padding:2px 10px;text-align:right}td:first-child,th:first-child{text-align:left}"
              "</style>",
              f"<h1>{html.escape(title)}</h1><p>{html.escape(about)}</p>", *charts]

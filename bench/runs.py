@@ -37,8 +37,8 @@ class Runs:
         self.failures.append(text)
         say(f"FAILED: {text}")
 
-    def start_origin(self):
-        self.sink = common.origin(self.origin, 2 * self.args.tunnels, self.cpu(1))
+    def start_origin(self, *options):
+        self.sink = common.origin(self.origin, 2 * self.args.tunnels, self.cpu(1), *options)
         self.sink.__enter__()
 
     def start_peer(self, peer):
@@ -58,7 +58,7 @@ class Runs:
 
     def stop(self):
         for peer in self.started:
-            peer.quit()
+            peer.stop()
         if self.sink:
             self.sink.__exit__(None, None, None)
             self.sink = None
@@ -71,7 +71,7 @@ class Runs:
 
     def run_load(self, peer, mode, *options):
         """The result of a load against the peer, or None when it failed."""
-        r = common.load(mode, peer.front, "--limit", 30, "--alarm", 120, *options, *peer.load_options, cpu=self.cpu(1),
+        r = common.load(mode, peer.port, "--limit", 30, "--alarm", 120, *options, *peer.load_options, cpu=self.cpu(1),
                         pids=[peer.process.pid])
         if not r["ok"]:
             self.fail(f"{peer.name}: {mode} {' '.join(map(str, options))}: {r}")
@@ -90,7 +90,7 @@ class Runs:
         peer.stop()
         peer.start()
         before = common.settled(peer.memory, most=10)
-        with common.Holding(peer.front, n, *peer.load_options, limit=30) as held:
+        with common.Holding(peer.port, n, *peer.load_options, limit=30) as held:
             after = common.settled(peer.memory, most=10)
             held.verify()
             result = held.close()

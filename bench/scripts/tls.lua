@@ -1,9 +1,8 @@
 -- A tunnel per connection with TLS on either side, for bench/tls.
 --
---   cosockd tls.lua LISTENPORT HOST PORT... [cert=FILE] [to=tls] [tickets=no]      the ports are used in turn
+--   cosockd tls.lua LISTENPORT HOST PORT... [cert=FILE] [to=tls]      the ports are used in turn
 --
--- cert: terminates, with the certificate and key in FILE. to=tls: originates (nobody is verified); tickets=no: with a
--- full handshake each time.
+-- cert: terminates, with the certificate and key in FILE. to=tls: originates (nobody is verified).
 
 local listenport, host = tonumber(arg[1]), arg[2]
 local option, ports, turn = {}, {}, 0
@@ -17,7 +16,7 @@ if option.cert then
    server = ba.create.sharkssl(nil, {server = true})
    server:addcert(assert(ba.create.sharkcert {cert = option.cert}))
 end
-if option.to == "tls" then client = ba.create.sharkssl(nil, {tickets = option.tickets ~= "no", minversion = "1.3"}) end
+if option.to == "tls" then client = ba.create.sharkssl(nil, {minversion = "1.3"}) end
 
 local function tunnel(_, peer)
    turn = turn % #ports + 1

@@ -37,13 +37,33 @@ class BenchTest(harness.Case):
     def test_compare(self):
         found = self.run_bench("compare", *QUICK, "--gib", "0.02",
                                "--tunnels", "50", "--closing", "1", "--work", "rr", "--work", "bulk", "--work", "rate")
-        self.assertEqual({s["peer"] for s in found["samples"]}, {"cosockd relay", "cosockd loop"})
+        self.assertEqual({s["peer"] for s in found["samples"]}, {"cosockd relay", "cosockd copying", "cosockd loop"})
         self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
 
     def test_websockets(self):
         found = self.run_bench("compare", "--websockets", *QUICK, "--gib", "0.02",
                                "--tunnels", "50", "--closing", "1", "--work", "bulk", "--work", "memory")
         self.assertEqual({s["peer"] for s in found["samples"]}, {"cosockd wsbridge", "cosockd loop"})
+
+    def test_udp(self):
+        found = self.run_bench("compare", "--udp", *QUICK, "--tunnels", "50", "--work", "rr", "--work", "memory")
+        self.assertEqual({s["peer"] for s in found["samples"]}, {"cosockd udp"})
+        self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
+
+    def test_slow_readers(self):
+        found = self.run_bench("compare", *QUICK, "--readers", "10", "--work", "slow")
+        self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
+
+    def test_scale(self):
+        found = self.run_bench("scale", "--sizes", "100", "--workers", "2", "--seconds", str(0.2 * harness.PATIENCE))
+        self.assertEqual([(r["workers"], r["tunnels"], r["ok"]) for r in found["results"]],
+                         [(2, 100, True)])
+
+    def test_wrk(self):
+        self.need("wrk", "nginx")
+        os.chmod(self.directory, 0o755)  # what nginx serves is in there
+        found = self.run_bench("wrk/run", "--runs", "1", "--seconds", "1", "-c", "4", "--only", "cosockd relay")
+        self.assertEqual(found["failures"], [])
 
     def test_tls(self):
         found = self.run_bench("tls", *QUICK, "--gib", "0.01",

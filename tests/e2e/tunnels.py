@@ -9,6 +9,7 @@ import subprocess
 import harness
 
 BENCH = os.path.join(harness.ROOT, "bench")
+LOAD = os.environ.get("COSOCK_LOAD", os.path.join(os.path.dirname(harness.COSOCKD), "bench", "cosock-load"))
 TUNNELS = 1500 if harness.SANITIZER else 9000
 QUIET = 0 if harness.SANITIZER else 2  # seconds without a change: the daemon tidies up a second after the last activity
 
@@ -19,18 +20,9 @@ class TunnelsTest(harness.Case):
         if harness.NOFILE < 2 * TUNNELS + 500:
             self.skipTest(f"RLIMIT_NOFILE {harness.NOFILE} is too low for {TUNNELS} tunnels")
 
-    def load(self):
-        path = os.environ.get("COSOCK_LOAD", os.path.join(os.path.dirname(harness.COSOCKD), "bench", "cosock-load"))
-        if os.access(path, os.X_OK):
-            return path
-        path = os.path.join(self.directory, "cosock-load")
-        sources = [os.path.join(BENCH, f"load{part}.c") for part in ("", "_client", "_sink", "_util")]
-        subprocess.run([self.need("cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-o", path, *sources], check=True)
-        return path
-
     def start(self, script):
         """The origin and the daemon; returns the load generator, the daemon and its port."""
-        load = self.load()
+        load = self.need(LOAD)
         low = harness.free_port()
         while any(harness.listening(p) for p in range(low, low + 4)):
             low = harness.free_port()
