@@ -49,3 +49,65 @@ int cs_deflate(void *to, size_t *size, const void *data, size_t len, bool wrappe
     CS_ASSERT(got == Z_STREAM_END); /* there was room for anything */
     return 0;
 }
+
+/* ---- larger again ---- */
+
+struct cs_inflate {
+    z_stream z;
+    bool over;
+};
+
+struct cs_inflate *cs_inflate_create(bool wrapped)
+{
+    struct cs_inflate *f = cs_zalloc(sizeof(*f));
+
+    if (f) {
+        f->z.zalloc = cs_zlib_take;
+        f->z.zfree = cs_zlib_give_back;
+        if (inflateInit2(&f->z, wrapped ? MAX_WBITS : -MAX_WBITS) != Z_OK) {
+            cs_free(f);
+            f = NULL;
+        }
+    }
+    return f;
+}
+
+void cs_inflate_destroy(struct cs_inflate *f)
+{
+    if (f) {
+        inflateEnd(&f->z);
+        cs_free(f);
+    }
+}
+
+int cs_inflate(struct cs_inflate *f, const void **data, size_t *len, void *to, size_t *size)
+{
+    size_t part = CS_MIN(*len, CS_DEFLATE_MAX), room = CS_MIN(*size, CS_DEFLATE_MAX);
+
+    *size = 0;
+    if (f->over) {
+        return 1;
+    }
+    f->z.next_in = *data;
+    f->z.avail_in = (unsigned)part;
+    f->z.next_out = to;
+    f->z.avail_out = (unsigned)room;
+
+    int got = inflate(&f->z, Z_NO_FLUSH);
+
+    *size = room - f->z.avail_out;
+    *data = f->z.next_in;
+    *len -= part - f->z.avail_in;
+    f->over = got == Z_STREAM_END;
+    switch (got) {
+    case Z_STREAM_END:
+        return 1;
+    case Z_OK:
+    case Z_BUF_ERROR: /* it has nothing to do */
+        return 0;
+    case Z_MEM_ERROR:
+        return -ENOMEM;
+    default:
+        return -EPROTO;
+    }
+}

@@ -2,6 +2,7 @@
  * bind_text - ba's functions on texts (ba-api C.5): base64, percent-encoding, compression, media
  * types, comparison of addresses, and the version.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -219,6 +220,64 @@ static int text_deflate(lua_State *L)
     return 1;
 }
 
+#define INFLATE_TYPE "ba.inflate"
+#define INFLATE_PIECE 16384
+
+struct inflate {
+    struct cs_inflate *state;
+};
+
+/* inflate([zlib]): a function of one stream. */
+static int text_inflate(lua_State *L)
+{
+    bool wrapped = lua_toboolean(L, 1);
+    struct inflate *f = lua_newuserdatauv(L, sizeof(*f), 0);
+
+    f->state = NULL;
+    luaL_setmetatable(L, INFLATE_TYPE);
+    f->state = cs_inflate_create(wrapped);
+    return f->state ? 1 : luaL_error(L, "not enough memory");
+}
+
+static int inflate_gc(lua_State *L)
+{
+    struct inflate *f = luaL_checkudata(L, 1, INFLATE_TYPE);
+
+    cs_inflate_destroy(f->state);
+    f->state = NULL;
+    return 0;
+}
+
+/* f(data): what it becomes, and whether that is the end; nil, "invalidparam": it is damaged. */
+static int inflate_call(lua_State *L)
+{
+    struct inflate *f = luaL_checkudata(L, 1, INFLATE_TYPE);
+    size_t len, size;
+    const void *data = cs_check_bytes(L, 2, &len);
+    luaL_Buffer b;
+    int got = f->state ? 0 : -EPROTO;
+
+    luaL_buffinit(L, &b);
+    do {
+        char *to = luaL_prepbuffsize(&b, INFLATE_PIECE);
+
+        size = INFLATE_PIECE;
+        got = got < 0 ? got : cs_inflate(f->state, &data, &len, to, &size);
+        luaL_addsize(&b, got < 0 ? 0 : size);
+    } while (got == 0 && (len > 0 || size == INFLATE_PIECE));
+    luaL_pushresult(&b);
+    if (got == -ENOMEM) {
+        return luaL_error(L, "not enough memory");
+    }
+    if (got < 0) {
+        luaL_pushfail(L);
+        lua_pushliteral(L, "invalidparam");
+        return 2;
+    }
+    lua_pushboolean(L, got == 1);
+    return 2;
+}
+
 /* ---- version ---- */
 
 /* version(): the level of the API; Lua's number, 504; "Nov 22 2026 09:00:00" of this build; and as
@@ -234,11 +293,21 @@ static int version(lua_State *L)
 
 void cs_bind_text(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"b64encode", b64encode},  {"b64urlencode", b64urlencode},
-                                         {"b64decode", b64decode},  {"urlencode", urlencode},
-                                         {"urldecode", urldecode},  {"mime", mime},
-                                         {"cmpaddr", cmpaddr},      {"version", version},
-                                         {"deflate", text_deflate}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"b64encode", b64encode},
+                                         {"b64urlencode", b64urlencode},
+                                         {"b64decode", b64decode},
+                                         {"urlencode", urlencode},
+                                         {"urldecode", urldecode},
+                                         {"mime", mime},
+                                         {"cmpaddr", cmpaddr},
+                                         {"version", version},
+                                         {"deflate", text_deflate},
+                                         {"inflate", text_inflate},
+                                         {NULL, NULL}};
 
+    static const luaL_Reg inflate_meta[] = {
+        {"__call", inflate_call}, {"__gc", inflate_gc}, {NULL, NULL}};
+
+    cs_bind_type(L, INFLATE_TYPE, inflate_meta, NULL);
     luaL_setfuncs(L, functions, 0);
 }

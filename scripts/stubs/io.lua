@@ -11,7 +11,7 @@ function ba.io() end
 ---@return ba.io? io
 function ba.openio(name) end
 
----An io object for a folder inside another; extension: for any folder of the system, when it is given alone.
+---An io object for a folder inside another, or for a ZIP file there, to read; extension: for any folder of the system, when it is given alone.
 ---@param io ba.io|string
 ---@param path? string
 ---@return ba.io? io

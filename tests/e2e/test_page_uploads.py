@@ -4,6 +4,7 @@ import http.client
 import os
 import signal
 import socket
+import zipfile
 
 import harness
 import web
@@ -53,6 +54,13 @@ end
 PAGES = {
     ".preload": PRELOAD,
     "index.html": "here",
+    "unzip.lsp": """<?lsp
+      local zip = assert(ba.mkio(ba.mkio(io, ".files"), "all.zip"))
+      local place = ba.create.resrdr("inside", zip)
+      place:lspfilter(app)
+      dir:insert(place)
+      for name, isdir, mtime, size in zip:files("/", true) do print(name, isdir, os.date("%Y-%m-%d", mtime), size) end
+    ?>""",
     "wrong.lsp": "<?lsp local u = ba.create.upload(io, 1) print(pcall(u, {}, '')) print(pcall(u, request)) print(pcall(u, request, '', 1)) ?>",
 }
 
@@ -206,6 +214,24 @@ class UploadTest(web.Client):
             s.sendall(b"ok")
             self.assertIn(b"got asked from him", harness.read_all(s))
         self.assertEqual(self.there(), {"asked": b"ok"})
+
+    def test_what_is_in_a_zip_file(self):
+        data = harness.noise(1 << 20) + b"text " * 100000
+        with zipfile.ZipFile(f"{self.directory}/all.zip", "w", zipfile.ZIP_DEFLATED) as z:
+            z.writestr(zipfile.ZipInfo("a.txt", (2024, 2, 29, 1, 2, 4)), b"text of a")
+            z.writestr("dir/page.lsp", "a page: <?lsp= 1 + 1 ?>")
+            with z.open("big.bin", "w") as f:  # sizes behind the data
+                f.write(data)
+        with open(f"{self.directory}/all.zip", "rb") as f:
+            self.assertEqual(self.get("/up/all.zip", method="PUT", body=f.read(), headers=PUT)[0], 200)
+        listed = self.text("/unzip.lsp").split("\n")
+        self.assertEqual((listed[0], listed[1].split("\t")[:2], listed[2].split("\t")[3]),
+                         ("a.txt\tfalse\t2024-02-29\t9", ["dir", "true"], str(len(data))))
+        self.assertEqual(self.text("/inside/a.txt"), "text of a")
+        self.assertEqual(self.text("/inside/dir/page.lsp"), "a page: 2")
+        self.assertEqual(self.get("/inside/big.bin")[2], data)
+        self.assertEqual(self.get("/inside/big.bin", headers={"Range": "bytes=1048570-1048580"})[2], data[1048570:1048581])
+        self.assertEqual(self.get("/inside/nothing")[0], 404)
 
     def test_it_costs_no_memory(self):
         if harness.SANITIZER:

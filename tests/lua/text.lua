@@ -53,6 +53,23 @@ check.job("compression", function()
   raises("no string at 2 of the list", ba.deflate, {"a", {}})
   raises("string too long", ba.deflate, ("x"):rep((16 << 20) + 1))
   raises("string expected", ba.deflate)
+  for _, zlib in ipairs {false, true} do
+    local text = ("text of some kind "):rep(5000)
+    local small, parts = ba.deflate(text, zlib), {}
+    local f = ba.inflate(zlib)
+    for at = 1, #small, 7 do
+      local piece, done = f(small:sub(at, at + 6))
+      parts[#parts + 1] = piece
+      eq(done, at + 7 > #small)
+    end
+    ok(table.concat(parts) == text)
+    results({"", true}, f "more")
+  end
+  results({"text", true}, ba.inflate()(ba.deflate "text" .. "behind"))
+  results({"", false}, ba.inflate() "")
+  results({nil, "invalidparam"}, ba.inflate() "\255\255\255")
+  results({nil, "invalidparam"}, ba.inflate(true)(ba.deflate "text"))
+  raises("string expected", ba.inflate())
 end)
 
 check.job("addresses", function()

@@ -79,11 +79,83 @@ static void test_smaller(void **state)
     free(text);
 }
 
+/* In pieces of any size, into pieces of any size. */
+static void test_inflate(void **state)
+{
+    uint8_t *data = malloc(SIZE_MOST), *small = malloc(cs_deflate_bound(SIZE_MOST)),
+            *back = malloc(SIZE_MOST + 1);
+
+    (void)state;
+    for (int run = 0; run < 40; run++) {
+        size_t len = run < 3 ? (size_t)run : rnd(SIZE_MOST), size, n = 0;
+        bool wrapped = run % 2 == 0;
+        int got = 0;
+
+        for (size_t i = 0; i < len; i++) {
+            data[i] = (uint8_t)(i < 20 || rnd(50) == 0 ? rnd(256) : data[i - 17]);
+        }
+        assert_int_equal(cs_deflate(small, &size, data, len, wrapped), 0);
+        struct cs_inflate *f = cs_inflate_create(wrapped);
+        const void *at = small;
+
+        assert_non_null(f);
+        for (size_t left = size; got == 0;) {
+            size_t part = CS_MIN(left, (size_t)rnd(5000)), rest = part,
+                   room = CS_MIN(rnd(9000), SIZE_MOST + 1 - n);
+
+            got = cs_inflate(f, &at, &rest, back + n, &room);
+            left -= part - rest;
+            n += room;
+        }
+        assert_int_equal(got, 1);
+        assert_int_equal(n, len);
+        assert_memory_equal(back, data, len);
+        size_t room = 1, more = 1;
+
+        at = small;
+        assert_int_equal(cs_inflate(f, &at, &more, back, &room), 1);
+        assert_int_equal(room, 0);
+        assert_int_equal(more, 1);
+        cs_inflate_destroy(f);
+    }
+    cs_inflate_destroy(NULL);
+    free(back);
+    free(small);
+    free(data);
+}
+
+static void test_damage(void **state)
+{
+    uint8_t noise[300], out[1000];
+
+    (void)state;
+    for (int run = 0; run < 5000; run++) {
+        struct cs_inflate *f = cs_inflate_create(run % 2 == 0);
+        const void *at = noise;
+        size_t left = sizeof(noise), room;
+        int got;
+
+        for (size_t i = 0; i < sizeof(noise); i++) {
+            noise[i] = (uint8_t)rnd(256);
+        }
+        assert_non_null(f);
+        do {
+            room = sizeof(out);
+            got = cs_inflate(f, &at, &left, out, &room);
+            assert_true(room <= sizeof(out));
+        } while (got == 0 && (left > 0 || room == sizeof(out)));
+        assert_true(got == 0 || got == 1 || got == -EPROTO);
+        cs_inflate_destroy(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_smaller),
+        cmocka_unit_test(test_inflate),
+        cmocka_unit_test(test_damage),
     };
     rng_start(20261122);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -104,7 +104,8 @@ function reader.resrdr(...)
   local name, priority = args[1], args[2]
   if type(name) ~= "string" then name, priority = nil, args.n > 1 and args[args.n - 1] or nil end
   if type(priority) ~= "number" then priority = nil end
-  if not pcall(function() return io.files end) or io == nil or type(io) ~= "userdata" then
+  local ok, files = pcall(function() return io.files end)
+  if not ok or type(files) ~= "function" then
     error("resrdr: an io object expected as the last argument, got " .. type(io), 2)
   end
   return reader.new(name, priority, io)
