@@ -226,9 +226,6 @@ struct cs_payload cs_check_payload(lua_State *L)
     size_t len;
     const char *bytes = cs_check_bytes(L, 2, &len);
     lua_Integer size = (lua_Integer)len;
-    if (lua_gettop(L) == 2) {
-        return (struct cs_payload){bytes, len, false};
-    }
     if (lua_isboolean(L, 3)) {
         return (struct cs_payload){bytes, len, lua_toboolean(L, 3)};
     }
