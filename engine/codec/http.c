@@ -170,13 +170,21 @@ static int keep(struct cs_http *h, const uint8_t *data, size_t len)
     return 0;
 }
 
-static int too_long(struct cs_http *h)
+/* data: what comes behind the part of the line that has been kept. */
+static int too_long(struct cs_http *h, const uint8_t *data, size_t len)
 {
-    bool first = h->state == START || h->state == LINE;
-    if (first && h->kind == CS_HTTP_REQUESTS) {
+    uint32_t kept = h->text_len - h->line_at, most = CS_MIN(h->limits.line, h->limits.head);
+    if (h->state != START && h->state != LINE) {
+        return refuse(h, 431, "the head is too long");
+    }
+    if (h->kind == CS_HTTP_RESPONSES) {
+        return refuse(h, 431, "the status line is too long");
+    }
+    if ((kept > 0 && memchr(h->text + h->line_at, ' ', kept)) ||
+        memchr(data, ' ', CS_MIN(len, most - kept))) {
         return refuse(h, 414, "the request line is too long");
     }
-    return refuse(h, 431, first ? "the status line is too long" : "the head is too long");
+    return refuse(h, 400, "the method is too long");
 }
 
 /* Collects bytes up to a line's end. 1: the line is complete, without its end; 0: more is needed.
@@ -188,7 +196,7 @@ static int collect(struct cs_http *h, const uint8_t *data, size_t len, size_t *u
     size_t line = h->text_len - h->line_at + n;
     *used = n;
     if (line > h->limits.line || h->text_len + n > h->limits.head) {
-        return too_long(h);
+        return too_long(h, data, n);
     }
     int err = keep(h, data, n);
     if (err < 0) {
@@ -368,10 +376,24 @@ static int transfer_encoding(struct cs_http *h, const char *s, size_t len)
         return refuse(h, 400, "two Transfer-Encoding fields");
     }
     h->has_coding = true;
-    if (!is(s, len, "chunked")) {
-        return refuse(h, 501, "a transfer coding other than chunked");
+    if (is(s, len, "chunked")) {
+        return 0;
     }
-    return 0;
+    /* RFC 9112 6.3: without "chunked" at the end, and only there, nobody can tell the length. */
+    const char *item;
+    size_t n;
+    bool chunked = false, more = false;
+    while (list_next(&s, &len, &item, &n)) {
+        if (chunked) {
+            return refuse(h, 400, "a transfer coding behind chunked");
+        }
+        chunked = is(item, n, "chunked");
+        more |= !chunked;
+    }
+    if (!chunked || !more) {
+        return refuse(h, 400, "a bad Transfer-Encoding");
+    }
+    return refuse(h, 501, "a transfer coding other than chunked");
 }
 
 static int host(struct cs_http *h, const char *s, size_t len)
@@ -383,7 +405,7 @@ static int host(struct cs_http *h, const char *s, size_t len)
         return refuse(h, 400, "two Host fields");
     }
     h->has_host = true;
-    return is_authority(s, len, false) ? 0 : refuse(h, 400, "a bad Host");
+    return len > 0 && is_authority(s, len, false) ? 0 : refuse(h, 400, "a bad Host");
 }
 
 static int connection(struct cs_http *h, const char *s, size_t len)
@@ -588,8 +610,68 @@ static int head_line(struct cs_http *h)
 
 /* ---- chunks ---- */
 
-/* chunk-size [ ";" ext ]; the extensions are read over (RFC 9112 7.1.1). The line is kept only
- * until it has been looked at. */
+static size_t blanks(const char *s, size_t len)
+{
+    size_t n = 0;
+    while (n < len && is_blank(s[n])) {
+        n++;
+    }
+    return n;
+}
+
+static size_t token(const char *s, size_t len)
+{
+    size_t n = 0;
+    while (n < len && classes[(uint8_t)s[n]] & TOKEN) {
+        n++;
+    }
+    return n;
+}
+
+/* A token or a quoted string; 0: neither. */
+static size_t token_or_string(const char *s, size_t len)
+{
+    if (len == 0 || s[0] != '"') {
+        return token(s, len);
+    }
+    for (size_t n = 1; n < len; n++) {
+        if (s[n] == '"') {
+            return n + 1;
+        }
+        n += s[n] == '\\';
+    }
+    return 0;
+}
+
+/* *( BWS ";" BWS name [ BWS "=" BWS value ] ) of RFC 9112 7.1.1 */
+static bool is_extensions(const char *s, size_t len)
+{
+    const char *end = s + len;
+    while (s < end) {
+        s += blanks(s, (size_t)(end - s));
+        if (s == end || *s++ != ';') {
+            return false;
+        }
+        s += blanks(s, (size_t)(end - s));
+        size_t name = token(s, (size_t)(end - s));
+        s += name;
+        size_t gap = blanks(s, (size_t)(end - s));
+        size_t value = 1;
+        if (s + gap < end && s[gap] == '=') {
+            s += gap + 1;
+            s += blanks(s, (size_t)(end - s));
+            value = token_or_string(s, (size_t)(end - s));
+            s += value;
+        }
+        if (name == 0 || value == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* chunk-size [ ";" ext ]; the extensions are read over. The line is kept only until it has been
+ * looked at. */
 static int size_line(struct cs_http *h)
 {
     const char *s = h->text + h->line_at;
@@ -602,7 +684,8 @@ static int size_line(struct cs_http *h)
         }
         h->left = h->left << 4 | (unsigned)digit;
     }
-    if (i == 0 || (i < h->line_len && s[i] != ';') || !cs_http_is_value(s + i, h->line_len - i)) {
+    if (i == 0 || !cs_http_is_value(s + i, h->line_len - i) ||
+        !is_extensions(s + i, h->line_len - i)) {
         return refuse(h, 400, "a bad chunk size");
     }
     h->text_len = h->line_at;

@@ -529,17 +529,17 @@ class ConnectionTest(Pages):
                 (400, "Content-Length\t: 5\r\n", "hello"),
                 (400, "X: y\nContent-Length: 5\r\n", "hello"),
                 (400, "X: y\rContent-Length: 5\r\n", "hello"),
-                (501, "Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"),
-                (501, "Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n"),
+                (400, "Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"),
+                (400, "Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n"),
                 (501, "Transfer-Encoding: identity, chunked\r\n", "0\r\n\r\n"),
                 (501, "Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
-                (501, "Transfer-Encoding: \x0bchunked\r\n".replace("\x0b", "'"), "0\r\n\r\n"),
+                (400, "Transfer-Encoding: \x0bchunked\r\n".replace("\x0b", "'"), "0\r\n\r\n"),
                 (400, "Transfer-Encoding: \x0bchunked\r\n", "0\r\n\r\n"),
                 (400, "Transfer-Encoding : chunked\r\n", "0\r\n\r\n"),
                 (400, "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
                 (400, "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n"),
-                (501, "Transfer-Encoding:\r\n chunked\r\n", "0\r\n\r\n"),
-                (501, "Transfer-Encoding: \r\n", ""),
+                (400, "Transfer-Encoding:\r\n chunked\r\n", "0\r\n\r\n"),
+                (400, "Transfer-Encoding: \r\n", ""),
         ):
             self.check_refused(status, f"POST / HTTP/1.1\r\n{host}{fields}\r\n{body}{hidden}")
         self.check_refused(400, f"POST / HTTP/1.0\r\n{host}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}")

@@ -219,7 +219,7 @@ check.job("malformed and smuggling requests", function()
     {400, "POST / HTTP/1.1\r\n" .. H .. "Content-Length: 99999999999999999999\r\n\r\n"},
     {400, "POST / HTTP/1.1\r\n" .. H .. "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"},
     {501, "POST / HTTP/1.1\r\n" .. H .. "Transfer-Encoding: gzip, chunked\r\n\r\n"},
-    {501, "POST / HTTP/1.1\r\n" .. H .. "Transfer-Encoding: xchunked\r\n\r\n"},
+    {400, "POST / HTTP/1.1\r\n" .. H .. "Transfer-Encoding: xchunked\r\n\r\n"},
     {400, "POST / HTTP/1.1\r\n" .. H .. "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"},
     {400, "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"},
     {417, "POST / HTTP/1.1\r\n" .. H .. "Expect: wonders\r\nContent-Length: 1\r\n\r\n"},

@@ -50,11 +50,11 @@ function Exchange:env()
 end
 
 local function serve(x)
-  if x.head.target == "*" then
+  if x.head.target == "*" or x:method() == "TRACE" then
     x:setheader("Allow", "GET, HEAD, POST, OPTIONS")
+    if x:method() == "TRACE" then return x:senderror(405) end
     return x:answer(204, nil, "")
   end
-  if x:method() == "TRACE" then return x:senderror(405) end
   local hosts = x.app.hosts
   if hosts and not hosts[x:domain()] then return x:senderror(421) end
   x.inside = {}

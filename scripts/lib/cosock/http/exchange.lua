@@ -70,6 +70,11 @@ end
 
 local function end_exchange(self)
   if self.conn.taken and not self.later then return false end
+  if self.broken == "badrequest" and not self.sent and self.status < 400 then -- whatever the page has made of it
+    self.over = false
+    self:reset()
+    self:senderror(400)
+  end
   local keep = (self.later or self:finish()) and not self.broken and not self.conn.server.closing
   if keep and self.head.body ~= "none" and not self.body_over then keep = drop_body(self) end
   return keep

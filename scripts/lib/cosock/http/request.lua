@@ -109,7 +109,7 @@ function Request:piece(size, ms)
   local data, err = self.conn.reader:body(size, ms)
   if not data then
     self.body_over = true
-    self.broken = self.broken or err ~= nil
+    if err then self.broken, self.keep = err, false end
   end
   return data, err
 end

@@ -68,7 +68,8 @@ end
 -- What answers a request that cannot be read.
 local function refuse(conn, status, why)
   local text = why and why .. "\n" or ""
-  conn:write(ba.http.response(status, {{"Content-Type", "text/plain"}, {"Content-Length", #text}, {"Connection", "close"}}) .. text)
+  conn:write(ba.http.response(status, {{"Date", ba.encdate(os.time())}, {"Content-Type", "text/plain"}, {"Content-Length", #text},
+                                        {"Connection", "close"}}) .. text)
 end
 
 -- Waits for one request and has it answered. Whether another may follow.
