@@ -1,23 +1,22 @@
 """wstunnel.lua: TCP through a WebSocket to a peer cosockd; both ends in one daemon."""
 
-import contextlib
 import os
-import struct
 import subprocess
-import time
 
 import harness
 import pki
 import ws
+from bridges import ClientEnd, ServerEnd
 from flow import Flow
 
+SUBPROTOCOL = "tunnel.cosockd"
 
 # What users write: either end as a loop of read and write in each direction.
 LOOP = """
 local address = require "cosock.address"
 local websocket = require "cosock.websocket"
-local role, listen, to = ...
-local OPTIONS = {subprotocols = {"tunnel.cosockd"}, required = true, halfclose = true, maxframe = 1 << 24}
+local role, listen, to, ms = ...
+local OPTIONS = {subprotocols = {"tunnel.cosockd"}, required = true, halfclose = true, maxframe = 1 << 24, timeout = tonumber(ms)}
 
 local function pump(from, to)
   while true do
@@ -30,7 +29,7 @@ end
 
 local function serve(client)
   if role == "there" then
-    local head = ba.http.reader(client, "request"):head(10000)
+    local head = ba.http.reader(client, "request"):head(OPTIONS.timeout)
     if not head or not websocket.accept(client, head, OPTIONS) then return end
   end
   ba.socket.event(function()
@@ -59,6 +58,45 @@ service "here" {{ script = "wstunnel.lua", listen = "127.0.0.1:{front}", url = "
         return daemon, front
 
 
+    def loop(self, role, listen, to, ms=20000):
+        return self.cosockd(LOOP, [role, f"127.0.0.1:{listen}", f"127.0.0.1:{to}", ms], listens=[listen])
+
+
+class ThereTest(ServerEnd, TunnelCase):
+    def start(self, origin, head_ms=10000):
+        self.daemon = self.tunnel(origin.port, there=f'handshake_timeout = "{head_ms}ms"')[0]
+        return self.gate
+
+    def open(self, port):
+        return ws.connect(self.connect(port), "/t", [SUBPROTOCOL])[0]
+
+
+class ThereLoopTest(ThereTest):
+    refusal = b""
+
+    def start(self, origin, head_ms=10000):
+        port = harness.free_port()
+        self.daemon = self.loop("there", port, origin.port, head_ms)
+        return port
+
+
+class HereTest(ClientEnd, TunnelCase):
+    answer = [("Sec-WebSocket-Protocol", SUBPROTOCOL)]
+
+    def begin(self, gate, handshake_ms=10000):
+        port = harness.free_port()
+        self.daemon = self.service(f"""service "here" {{ script = "wstunnel.lua", listen = "127.0.0.1:{port}",
+            url = "ws://127.0.0.1:{gate.port}/t", handshake_timeout = "{handshake_ms}ms" }}""", [port])
+        return port
+
+
+class HereLoopTest(HereTest):
+    def begin(self, gate, handshake_ms=10000):
+        port = harness.free_port()
+        self.daemon = self.loop("here", port, gate.port, handshake_ms)
+        return port
+
+
 class WsTunnelFlowTest(TunnelCase, Flow):
     """Slow readers and resets, as in the other tunnels."""
 
@@ -74,9 +112,9 @@ class WsTunnelTest(TunnelCase):
         origin = self.server(harness.echo)
         self.tunnel(origin.port)
         front, gate, other = (harness.free_port() for _ in range(3))
-        self.cosockd(LOOP, ["here", f"127.0.0.1:{front}", f"127.0.0.1:{self.gate}"], listens=[front])
-        self.cosockd(LOOP, ["there", f"127.0.0.1:{gate}", f"127.0.0.1:{origin.port}"], listens=[gate])
-        self.cosockd(LOOP, ["here", f"127.0.0.1:{other}", f"127.0.0.1:{gate}"], listens=[other])
+        self.loop("here", front, self.gate)
+        self.loop("there", gate, origin.port)
+        self.loop("here", other, gate)
         for port in (front, other):
             for size in (1, 1000, 65536, 4 << 20):
                 self.assert_echo(port, harness.noise(size, size))
@@ -93,9 +131,9 @@ class WsTunnelTest(TunnelCase):
         self.assert_echo(port)
         for header in ((), [("Authorization", "Bearer open-sesam")], [("Authorization", "Basic open-sesame")]):
             with self.assertRaises(ws.Refused) as refused:
-                ws.connect(self.connect(self.gate), "/t", ["tunnel.cosockd"], header)
+                ws.connect(self.connect(self.gate), "/t", [SUBPROTOCOL], header)
             self.assertEqual(refused.exception.status, 403)
-        ws.connect(self.connect(self.gate), "/t", ["tunnel.cosockd"], [("Authorization", "Bearer open-sesame")])[0].end()
+        ws.connect(self.connect(self.gate), "/t", [SUBPROTOCOL], [("Authorization", "Bearer open-sesame")])[0].end()
 
     def test_wrong_secret(self):
         daemon, port = self.tunnel(self.server(harness.echo).port, 'secret = "a"', 'secret = "b"')
@@ -122,50 +160,6 @@ class WsTunnelTest(TunnelCase):
         _, port = self.tunnel(self.server(harness.echo).port, f'upstream_tls = {{ ca = "{certs.ca}" }}',
                               f'tls = {{ cert = "{cert}", key = "{key}" }}', scheme="wss", host="localhost")
         self.assert_echo(port, harness.noise(1 << 20))
-
-    def test_a_gate_that_misbehaves(self):
-        """Before and after its answer: silent, one byte at a time, a head without end, frames that break the rules, a reset."""
-        def trickle(c):
-            for byte in b"HTTP/1.1 101 Switching Protocols\r\n" + b"x" * 10000:
-                if harness.ended(c):
-                    break
-                c.send(bytes([byte]))
-                time.sleep(0.02)
-
-        def endless(c):
-            c.sendall(b"HTTP/1.1 101 Switching Protocols\r\n")
-            for _ in range(1 << 18):
-                c.sendall(b"X-Field: x\r\n")
-            raise AssertionError("all of it was taken")
-
-        def after(data):
-            def gate(c):
-                peer, _, _ = ws.accept(c, [("Sec-WebSocket-Protocol", "tunnel.cosockd")])
-                peer.raw(data)
-                codes.append(peer.closed())
-            return gate
-
-        codes = []
-        masked, huge, reserved = ws.frame(b"x", mask=b"abcd"), struct.pack(">BBQ", 0x82, 127, 1 << 63), ws.frame(b"x", rsv=2)
-        gates = [(harness.read_all, None), (trickle, None), (endless, None), (harness.reset, None), (lambda c: c.sendall(b"SSH-2.0\r\n"), None)]
-        gates += [(after(data), code) for data, code in ((masked, 1002), (huge, 1002), (reserved, 1002), (ws.frame(b"ab", ws.CLOSE, length=1), 1002))]
-        fronts = [harness.free_port() for _ in gates]
-        services = []
-        for i, (gate, _) in enumerate(gates):
-            def quietly(c, gate=gate):
-                with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-                    gate(c)
-
-            services.append(f'''service "here{i}" {{ script = "wstunnel.lua", listen = "127.0.0.1:{fronts[i]}",
-                url = "ws://127.0.0.1:{self.server(quietly).port}/t", handshake_timeout = "{'500ms' if i < 2 else '60s'}" }}''')
-        self.service("\n".join(services), fronts)
-        for i, (_, code) in enumerate(gates):
-            with self.subTest(gate=i):
-                with self.connect(fronts[i]) as s, contextlib.suppress(ConnectionResetError):
-                    self.assertEqual(harness.read_all(s), b"")
-                if code:
-                    harness.until(lambda: codes, 10, "the Close")
-                    self.assertEqual(codes.pop(), code)
 
     def test_pings(self):
         _, port = self.tunnel(self.server(harness.echo).port, 'ping = "50ms"', 'ping = "50ms"')
