@@ -20,6 +20,7 @@ function ba.socket.req2sock(request, subprotocol, options) end
 function ba.socket.sock2req(sock, data) end
 
 ---@class ba.authuser
+---@field getpwd fun(self: ba.authuser, username: string): string|string[]|nil, ...
 
 ---Who may come in: f returns the right password, or a list with its HA1; or true, when it has found the given one right; else nothing.
 ---@param f fun(username: string, password: string?, env: table): string|string[]|boolean|nil password is nil with Digest

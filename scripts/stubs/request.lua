@@ -79,7 +79,10 @@ function Request:user() end
 ---@param username string
 ---@return true?
 function Request:login(username) end
-function Request:logout() end
+---False when nobody has logged in.
+---@param all? boolean in all sessions of the user
+---@return boolean
+function Request:logout(all) end
 
 ---@param ... any
 ---@return true? ok
@@ -232,6 +235,8 @@ function Request:setresponse(how) end
 ---@field lock fun(self)
 ---@field release fun(self)
 ---@field terminate fun(self)
+---@field user fun(self): string|false, "form"?
+---@field onterminate? fun()
 
 ---@type ba.request
 request = nil

@@ -143,8 +143,10 @@ class UploadTest(web.Client):
             self.assertEqual((status, answer), (200, b"failed: " + error.encode()), body)
         status, _, answer = self.get("/up/", method="POST", body=form(("good", b"g"), ("bad.exe", b"b"), ("never", b"n")), headers=FORM)
         self.assertEqual((status, answer), (403, b"not that"))
-        status, _, answer = self.get("/up/nowhere/a", method="PUT", body=b"x", headers=PUT)
-        self.assertEqual((status, answer), (200, b"failed: notfound"))
+        for path, error in (("nowhere/a", "notfound"), (".preload", "invalidname"), (".lua/a.lua", "invalidname"), ("sub/.%2e/.x", "invalidname"),
+                            ("sub", "noaccess"), ("a" * 300, "invalidname"), ("", "invalidname")):
+            status, _, answer = self.get(f"/up/{path}", method="PUT", body=b"x", headers=PUT)
+            self.assertEqual((status, answer), (200, b"failed: " + error.encode()), path)
         self.assertEqual(self.get("/up/x", method="POST", body=b"x", headers={"Content-Type": "text/plain"})[0], 415)
         status, headers, _ = self.get("/up/x")
         self.assertEqual((status, headers["Allow"]), (405, "PUT, POST"))

@@ -58,6 +58,18 @@ PAGES = {
       try("users", {x = {pwd = "x", roles = {1}}}) try("users", {x = {pwd = "x", roles = roles, inactive = "soon"}})
       try("rights", {x = {}}) try("rights", '{"x": {"urls": "/", "methods": [], "roles": []}}')
     ?>""",
+    "in.lsp": """<?lsp
+      request:session(true).onterminate = function() app.ended = (app.ended or 0) + 1 end
+      request:login(request:data "name")
+      print(request:session():user())
+    ?>""",
+    "out.lsp": "<?lsp print(request:logout(request:data 'all' ~= nil), request:logout()) print(app.ended) ?>",
+    "who.lsp": "<?lsp local s = request:session() if s then print(s:user()) else print(s) end ?>",
+    "raise.lsp": "<?lsp local s = request:session(true) print(s:user()) s.onterminate = function() error 'in the end' end s:terminate() ?>",
+    "pwd.lsp": """<?lsp
+      print(app.users:getpwd "kids", app.users:getpwd "nobody", app.hashed:getpwd "anna"[1], select(4, app.hashed:getpwd "anna"))
+      print(ba.create.authuser(function() return true end):getpwd "x")
+    ?>""",
     "change.lsp": """<?lsp
       print(app.users:set '{"new": {"pwd": "n", "roles": ["guest"]}}', app.rights:casesensitive(false), app.rights:casesensitive())
     ?>""",
@@ -117,6 +129,21 @@ class UsersTest(web.Client):
         self.assertEqual(status, 303)
         cookie = {"Cookie": headers["Set-Cookie"].split(";")[0]}
         self.assertEqual(self.text("/form/x", headers=cookie), "x\t100\tjoe\tnil\tform\n")
+
+    def test_sessions_of_a_user(self):
+        def log_in(name):
+            _, headers, body = self.get(f"/in.lsp?name={name}")
+            self.assertEqual(body.decode(), f"{name}\tform\n")
+            return {"Cookie": headers.get_all("Set-Cookie")[-1].split(";")[0]}
+
+        ann, also_ann, bob = log_in("ann"), log_in("ann"), log_in("bob")
+        self.assertEqual(self.text("/out.lsp"), "false\tfalse\nnil\n", "no session has ended with a login")
+        self.assertEqual(self.text("/out.lsp?all=1", headers=ann), "true\tfalse\n2\n")
+        self.assertEqual([self.text("/who.lsp", headers=h) for h in (ann, also_ann, bob)], ["nil\n", "nil\n", "bob\tform\n"])
+        self.assertEqual(self.text("/out.lsp", headers=bob), "true\tfalse\n3\n")
+        self.assertEqual(self.text("/raise.lsp"), "false\n")
+        self.daemon.expect("in the end")
+        self.assertEqual(self.text("/pwd.lsp"), f"kids\tnil\t{ha1('anna', 'place', 'secret').upper()}\t60\nnil\n")
 
     def test_what_is_wrong(self):
         got = self.text("/wrong.lsp").strip().split("\n")

@@ -46,6 +46,13 @@ function Users:check(username, password, env, realm)
   return ok, math.tointeger(found[4])
 end
 
+-- The password or the list with the HA1 of that name, and what the function gives behind it; nil when it gives neither.
+function Users:getpwd(username)
+  local found = table.pack(self.find(username))
+  if type(found[1]) ~= "string" and type(found[1]) ~= "table" then return nil end
+  return table.unpack(found, 1, found.n)
+end
+
 -- ---- Basic ----
 
 local function quoted(text) return '"' .. text:gsub('[\\"]', "\\%0"):gsub("%c", "") .. '"' end

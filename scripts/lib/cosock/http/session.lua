@@ -32,13 +32,20 @@ end
 
 local function over(st, now) return st.locks == 0 and now - st.seen > st.inactive end
 
+-- Ends those whose state is such. They are collected first: what ends one may begin another.
+local function terminate_each(self, is_such)
+  local list = {}
+  for _, s in pairs(self.all) do
+    if is_such(state[s]) then list[#list + 1] = s end
+  end
+  for _, s in ipairs(list) do Methods.terminate(s) end
+end
+
 function session.store()
   local self = setmetatable({all = {}, count = 0, new = new_ring(), known = new_ring()}, Store)
   self.timer = ba.timer(function()
     local now = os.time()
-    for _, s in pairs(self.all) do
-      if over(state[s], now) then Methods.terminate(s) end
-    end
+    terminate_each(self, function(st) return over(st, now) end)
     return self.count > 0
   end)
   return self
@@ -109,7 +116,19 @@ function Methods:terminate()
     st.store.all[st.id] = nil
     take_off(st)
     st.store.count = st.store.count - 1
+    local f = rawget(self, "onterminate")
+    if type(f) == "function" then
+      local ok, err = pcall(f)
+      if not ok then tracep(false, "error", "onterminate of a session: " .. tostring(err)) end
+    end
   end
+end
+
+-- Who has logged in with it, and how; false: nobody.
+function Methods:user()
+  local user = state[self].user
+  if not user then return false end
+  return user, "form"
 end
 
 -- ---- cookies (RFC 6265) ----
@@ -221,6 +240,7 @@ local function log_in(self, username, users)
   if not s then return nil, err end
   if old then
     for name, value in next, Methods.attributes(old) do s[name] = value end
+    old.onterminate = nil -- it goes on as the new one
     Methods.terminate(old)
   end
   state[s].user, state[s].users = username, users
@@ -239,10 +259,19 @@ function Exchange:form_login(username, users, inactive)
   return ok, err
 end
 
-function Exchange:logout()
-  local s = self:session()
-  if s then Methods.terminate(s) end
+-- all: the other sessions of the same user end too. False when nobody has logged in.
+function Exchange:logout(all)
+  local s, known = self:session(), self.username ~= nil
+  local st = state[s or false]
+  if st then
+    known = known or st.user ~= nil
+    if all and st.user then
+      terminate_each(self.store, function(other) return other.user == st.user and other.users == st.users end)
+    end
+    Methods.terminate(s)
+  end
   self.own_session, self.username, self.password, self.user_type = nil, nil, nil, nil
+  return known
 end
 
 -- From now on request:user() is that. How: "basic", "digest" or "form". The name.

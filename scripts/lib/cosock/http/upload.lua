@@ -3,7 +3,7 @@
 --   local upload = ba.create.upload(ba.mkio(ba.openio "home", "files"), 20)
 --   ... upload(request, path, startfunc, completefunc, errorfunc, env) -- in a page or a directory's function; does not return
 --
--- A file has its name when it is whole. Until then, or for ever when the client stops, it is a hidden one that is removed.
+-- A file has its name when it is whole. Until then it is a hidden one (".upload-..."), which is removed when the client stops.
 local exchange = require "cosock.http.exchange"
 local multipart = require "cosock.http.multipart"
 
@@ -164,7 +164,9 @@ local function receive(self, x, up, start, complete, failed)
   self.count = self.count + 1
   local _ <close> = setmetatable({of = self}, Under_way)
   local ok, err, why
-  if up.by_form then
+  if x:uri():find("/.", 1, true) then -- what the client says is where it goes: not where scripts are
+    ok, err, why = nil, "invalidname", "a hidden name"
+  elseif up.by_form then
     ok, err, why = receive_form(self, up, start)
   else
     ok, err, why = receive_body(self, up)
