@@ -5,6 +5,7 @@
 #include <openssl/bytestring.h>
 #include <openssl/digest.h>
 #include <openssl/ec_key.h>
+#include <openssl/err.h>
 #include <openssl/mem.h>
 #include <openssl/nid.h>
 #include <openssl/sha.h>
@@ -432,27 +433,49 @@ void cs_tls_config_default(struct cs_tls_config *config)
     *config = (struct cs_tls_config){.keylog_fd = -1};
 }
 
-static bool set_groups(SSL_CTX *ssl, const char *groups)
+/* Why BoringSSL has not taken a list. silent: what it means where it gives no reason. */
+static int list_error(int silent)
 {
-    if (groups) {
-        return SSL_CTX_set1_curves_list(ssl, groups);
-    }
-    bool best = SSL_CTX_set1_curves_list(ssl, GROUPS_BEST);
+    uint32_t why = ERR_peek_last_error();
     ERR_clear_error();
-    return best || SSL_CTX_set1_curves_list(ssl, GROUPS_DEFAULT);
+    if (why == 0) {
+        return silent;
+    }
+    return ERR_GET_REASON(why) == ERR_R_MALLOC_FAILURE ? -ENOMEM : CS_EINVAL;
+}
+
+static int set_ciphers(SSL_CTX *ssl, const char *ciphers)
+{
+    ERR_clear_error();
+    return SSL_CTX_set_strict_cipher_list(ssl, ciphers) ? 0 : list_error(-ENOMEM);
+}
+
+/* An unknown group is no reason to it. */
+static int set_groups(SSL_CTX *ssl, const char *groups)
+{
+    ERR_clear_error();
+    return SSL_CTX_set1_curves_list(ssl, groups) ? 0 : list_error(CS_EINVAL);
+}
+
+/* Only a library that does not know the best groups gets the others. */
+static int set_usual_groups(SSL_CTX *ssl)
+{
+    int err = set_groups(ssl, GROUPS_BEST);
+    return err == CS_EINVAL ? set_groups(ssl, GROUPS_DEFAULT) : err;
 }
 
 static int set_lists(struct cs_tls_context *c, const struct cs_tls_config *config,
                      const char **field)
 {
     *field = "ciphers";
-    if (!SSL_CTX_set_strict_cipher_list(c->ssl,
-                                        config->ciphers ? config->ciphers : CIPHERS_DEFAULT)) {
-        return CS_EINVAL;
+    int err = set_ciphers(c->ssl, config->ciphers ? config->ciphers : CIPHERS_DEFAULT);
+    if (err < 0) {
+        return err;
     }
     *field = "groups";
-    if (!set_groups(c->ssl, config->groups)) {
-        return CS_EINVAL;
+    err = config->groups ? set_groups(c->ssl, config->groups) : set_usual_groups(c->ssl);
+    if (err < 0) {
+        return err;
     }
     *field = "alpn";
     return config->alpn ? set_alpn(c, config->alpn) : 0;
@@ -502,11 +525,12 @@ static int set_resumption(struct cs_tls_context *c, const struct cs_tls_config *
         cs_tls_tickets_use(c->ssl);
         return set_session_context(c);
     }
-    c->cache_size = config->cache ? config->cache : CACHE_DEFAULT;
-    c->cache = cs_zalloc(c->cache_size * sizeof(*c->cache));
+    unsigned size = config->cache ? config->cache : CACHE_DEFAULT;
+    c->cache = cs_zalloc(size * sizeof(*c->cache));
     if (!c->cache) {
         return -ENOMEM;
     }
+    c->cache_size = size;
     SSL_CTX_set_session_cache_mode(c->ssl, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(c->ssl, cs_tls_on_session);
     return 0;

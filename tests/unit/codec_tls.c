@@ -722,6 +722,30 @@ static void test_no_memory(void **state)
     cs_tls_context_unref(server);
     cs_tls_context_unref(client);
 }
+
+/* A lack of memory is neither a wrong list nor a reason for other groups than the best. */
+static void test_no_memory_for_a_context(void **state)
+{
+    (void)state;
+    static const char *const groups[] = {NULL, "X25519:P-256", "P-1"};
+    for (size_t i = 0; i < CS_ARRAY_LEN(groups); i++) {
+        const struct cs_tls_config config = {.groups = groups[i], .keylog_fd = -1};
+        struct cs_tls_context *c;
+        const char *field;
+        bool failed = true;
+        for (unsigned long nth = 1; failed; nth++) {
+            cs_mem_fail_nth(nth);
+            int err = cs_tls_context_create(&c, &config, &field);
+            failed = cs_mem_failed();
+            cs_mem_fail_nth(0);
+            if (err == 0) {
+                cs_tls_context_unref(c);
+            }
+            int expected = i < 2 ? 0 : CS_EINVAL;
+            assert_int_equal(err, failed ? -ENOMEM : expected);
+        }
+    }
+}
 #endif
 
 int main(void)
@@ -747,6 +771,7 @@ int main(void)
         cmocka_unit_test(test_hosts),
 #ifdef CS_FAULTS
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory_for_a_context),
 #endif
     };
     return cmocka_run_group_tests(tests, setup, teardown);
