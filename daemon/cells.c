@@ -14,6 +14,7 @@
 
 #define WHY_MAX 512
 #define RETRY_MS 10000 /* after a further cell could not be opened */
+#define SPARE_MS 20000 /* a further cell that has been empty for so long ends */
 
 /* Only the last one can be something else than READY. */
 enum state { READY, OPENING, OPENED, FAILED, ENDING };
@@ -28,6 +29,7 @@ struct csd_cells {
     enum state last;
     bool draining;
     uint64_t retry_ms;
+    struct cs_cell_status past; /* the counters of cells that have ended */
 
     const struct cs_program *program; /* current; NULL: none yet */
     unsigned generation;
@@ -204,10 +206,31 @@ static bool wants_cell(const struct csd_cells *c)
            !c->loading && !c->draining && cs_loop_now(csd_cells_loop(c)) >= c->retry_ms;
 }
 
+/* ---- ending them ---- */
+
+/* What it has counted stays. */
+static void keep_counters(struct csd_cells *c, struct cs_cell *cell)
+{
+    struct cs_cell_status one;
+
+    cs_cell_status(cell, &one);
+    one.cells = 0;
+    cs_cell_status_add(&c->past, &one);
+}
+
+/* For how long the last one has been of no use; 0: it is, or it cannot end now. */
+static uint64_t spare_ms(const struct csd_cells *c)
+{
+    bool can_end = c->count > 1 && c->last == READY && !c->loading && !c->draining;
+
+    return can_end ? cs_cell_spare_ms(c->cells[c->count - 1]) : 0;
+}
+
 static void remove_last(struct csd_cells *c)
 {
     struct cs_cell *cell = c->cells[--c->count];
 
+    keep_counters(c, cell);
     cs_loop_set_remove(c->loops, cs_cell_loop(cell));
     cs_cell_destroy(cell);
 }
@@ -228,6 +251,10 @@ static void after_turn(struct csd_cells *c)
     } else if (c->last == ENDING && cs_cell_finished(last)) {
         c->last = READY;
         remove_last(c);
+        cs_log(CS_LOG_INFO, "cell ended worker=%u cells=%u", c->config.worker, c->count);
+    } else if (spare_ms(c) >= SPARE_MS) {
+        c->last = ENDING;
+        cs_cell_stop(last);
     }
     if (c->loading && !c->begun && c->last != OPENING) {
         begin_load(c);
@@ -240,7 +267,10 @@ static void after_turn(struct csd_cells *c)
 
 void csd_cells_turn(struct csd_cells *c)
 {
-    (void)cs_loop_set_turn(c->loops, -1);
+    uint64_t spare = spare_ms(c);
+
+    (void)cs_loop_set_turn(c->loops,
+                           spare > 0 ? (int64_t)(SPARE_MS - CS_MIN(spare, SPARE_MS)) : -1);
     after_turn(c);
 }
 
@@ -299,7 +329,8 @@ void csd_cells_status(struct csd_cells *c, struct cs_cell_status *out)
 {
     struct cs_cell_status one;
 
-    *out = (struct cs_cell_status){0};
+    *out = c->past;
+    c->past.loop.turn_ns_max = 0; /* of those that ended since this was last asked */
     for (unsigned i = 0; i < c->count; i++) {
         cs_cell_status(c->cells[i], &one);
         cs_cell_status_add(out, &one);

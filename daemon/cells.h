@@ -1,10 +1,10 @@
 /*
  * cells - the cells of one worker, as one: loaded, committed, drained and stopped together, and
- * further ones opened as those that are there fill up.
+ * further ones opened as those that are there fill up. The newest one ends when it is of no use.
  *
  *   none ──the others are filling──▶ OPENING ──current scripts loaded──▶ READY
- *     ▲                                 │ they failed
- *     └────── everything ended ─── ENDING
+ *     ▲                                 │ they failed                       │ empty for a while
+ *     └────── everything ended ─── ENDING ◀─────────────────────────────────┘
  *
  * A further cell runs the start-up chunks of the current generation again. It takes part in loads
  * once it is READY: a load that comes while it is OPENING waits for that, and none is opened during

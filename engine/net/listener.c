@@ -734,6 +734,11 @@ unsigned cs_listener_waiting(const struct cs_listener *l)
     return l->waiting_count;
 }
 
+bool cs_listener_unused(const struct cs_listener *l)
+{
+    return l->state == LISTENER_IDLE && l->waiting_count == 0 && l->looking == 0;
+}
+
 void cs_listener_close(struct cs_listener *l, void (*closed)(void *user), void *user)
 {
     CS_ASSERT(l->state < LISTENER_STOPPING);

@@ -74,6 +74,9 @@ struct cs_conn *cs_listener_take(struct cs_listener *l);
 /* Connections that wait to be taken. */
 unsigned cs_listener_waiting(const struct cs_listener *l);
 
+/* True when it does not accept and nobody it has accepted waits, or is about to. */
+bool cs_listener_unused(const struct cs_listener *l);
+
 /* The last listener of a socket accepts what is already in the kernel's queue, then closes the
  * socket; what was accepted can still be taken, and `closed` (may be NULL) is called from the loop
  * when none is left and nothing is armed; the listener is freed before that. While nobody is

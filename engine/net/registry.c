@@ -561,6 +561,27 @@ void cs_registry_stop(struct cs_registry *r)
     }
 }
 
+static bool seat_spare(struct seat *s)
+{
+    if (s->entry->at == s) {
+        entry_look_back(s->entry);
+    }
+    return s->entry->at != s && !s->closing && !s->staged && cs_listener_unused(s->listener);
+}
+
+bool cs_registry_spare(struct cs_registry *r, const struct cs_net *n)
+{
+    bool spare = true;
+    cs_list_each(l, next, &r->entries) {
+        struct entry *e = cs_container_of(l, struct entry, node);
+        cs_list_each(m, mnext, &e->seats) {
+            struct seat *s = cs_container_of(m, struct seat, node);
+            spare = (s->net != n || seat_spare(s)) && spare;
+        }
+    }
+    return spare;
+}
+
 bool cs_registry_left(const struct cs_registry *r, const struct cs_net *n)
 {
     cs_list_each(l, next, (struct cs_list *)&r->entries) {

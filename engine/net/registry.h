@@ -74,6 +74,10 @@ void cs_registry_stop(struct cs_registry *r);
 /* This cell gives up all its addresses; nothing may be bound in it any more. */
 void cs_registry_leave(struct cs_registry *r, const struct cs_net *n);
 
+/* Accepting leaves this cell where an earlier one has half of its table free. True once it has left
+ * at all addresses, and nobody waits here to be taken: until the next turn none can come. */
+bool cs_registry_spare(struct cs_registry *r, const struct cs_net *n);
+
 /* True when no listener of the cell is open or closing. */
 bool cs_registry_left(const struct cs_registry *r, const struct cs_net *n);
 

@@ -379,6 +379,30 @@ bool cs_cell_filling(const struct cs_cell *c)
     return cs_ring_accept_room(c->net.ring) <= cs_ring_accept_max(c->net.ring) / 4;
 }
 
+/* Nothing but coroutines that wait in accept: whatever else there may be, a timer, a sleep, a file,
+ * a script would miss. */
+static bool only_accepts(const struct cs_vm *vm)
+{
+    if (vm->socket_count > 0 || vm->relay_count > 0 || vm->timer_count > 0) {
+        return false;
+    }
+    cs_list_each(l, next, (struct cs_list *)&vm->tasks) {
+        const struct cs_task *t = cs_container_of(l, struct cs_task, all);
+        if (t->state != CS_TASK_PARKED || t->waiting != CS_WAIT_ACCEPT) {
+            return false;
+        }
+    }
+    return true;
+}
+
+uint64_t cs_cell_spare_ms(struct cs_cell *c)
+{
+    bool quiet = cs_net_idle(&c->net) && !cs_timer_active(&c->collect) && c->works.busy == 0;
+    bool spare = quiet && c->current && !c->staged && cs_list_empty(&c->draining) &&
+                 only_accepts(c->current->vm) && cs_registry_spare(c->registry, &c->net);
+    return spare ? cs_clock_ms() - c->active_ms : 0;
+}
+
 bool cs_cell_finished(const struct cs_cell *c)
 {
     return c->stopping && !c->current && !c->staged && cs_list_empty(&c->draining) &&

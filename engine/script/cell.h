@@ -102,6 +102,11 @@ bool cs_cell_finished(const struct cs_cell *c);
 /* Accept has used three quarters of its slots or more. */
 bool cs_cell_filling(const struct cs_cell *c);
 
+/* For how many milliseconds nothing has happened here, while all that is under way is waiting for
+ * clients; 0: something is. Accepting goes to an earlier cell that has half of its table free;
+ * while there is none, 0. Not during a turn: what it says is true until the next one. */
+uint64_t cs_cell_spare_ms(struct cs_cell *c);
+
 /* Script mode: true once the script has ended and left nothing behind, or called os.exit; *status
  * is the exit status then. */
 bool cs_cell_script_done(struct cs_cell *c, int *status);

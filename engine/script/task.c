@@ -414,7 +414,7 @@ void cs_task_wake(struct cs_task *t, int err)
         return;
     }
     t->leave = NULL;
-    t->wake = err;
+    t->wake = (int16_t)err;
     t->args = 0;
     drop_timeout(t);
     queue(t);

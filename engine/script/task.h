@@ -65,16 +65,19 @@ struct cs_task {
     struct cs_list all;
     struct cs_vm *vm;
     lua_State *co;
-    struct cs_sock *sock; /* the socket whose coroutine this is; NULL for the other kinds */
+    union {
+        struct cs_sock *sock; /* of COSOCKET and ASYNC: whose coroutine this is, or NULL */
+        void *starter;        /* of the other kinds: of whoever set hooks; stays */
+    };
     enum cs_task_kind kind : 8;
     enum cs_task_state state : 8;
     enum cs_wait waiting : 8; /* set by the binding before it parks; NONE again when it runs */
     bool collectable;         /* not in the live table now */
     uint8_t streak;           /* calls answered without a suspension in this slice */
+    int16_t wake;             /* why the last wait ended: 0 or a code of err.h (CS_ETIMEOUT, ...) */
     int live_ref;
-    const char *name;         /* of the service whose code it runs; inherited from its maker */
     int args;                 /* values on co's stack for the next resume */
-    int wake;                 /* why the last wait ended: 0 or a code of err.h (CS_ETIMEOUT, ...) */
+    const char *name;         /* of the service whose code it runs; inherited from its maker */
     struct cs_timer *timeout; /* of the current wait; made when first needed */
     /* Takes the task off whatever it waits for, when the wait ends for another reason (time-out,
      * stop). NULL while it is not parked, or when there is nothing to take it off. Whoever wakes it
@@ -82,8 +85,10 @@ struct cs_task {
     void (*leave)(struct cs_task *t);
     const struct cs_task_hooks *hooks; /* NULL: nobody is told */
     void *user;                        /* of whoever set leave: every wait sets it anew */
-    void *starter;                     /* of whoever set hooks: stays */
 };
+
+/* There are two for every tunnel that Lua holds; 112 bytes are a size class of the allocator. */
+_Static_assert(sizeof(struct cs_task) == 112, "no byte is left over");
 
 /* ---- starting ---- */
 

@@ -1,7 +1,8 @@
 /*
  * test_cells - several cells of one thread on the same addresses: they open at random times, have
- * tables of a few slots that fill and empty, and are reloaded together while clients connect. An
- * address that every generation has in every cell never loses or refuses a client.
+ * tables of a few slots that fill and empty, are reloaded together while clients connect, and end
+ * when they are of no use. An address that every generation has in every cell never loses or
+ * refuses a client.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "sim_flow.h"
 
 #define CELLS_MAX 3
+#define ENDED_MAX 5
 #define ADDRS 3
 #define STABLE 1 /* the first of these every generation binds, in every cell */
 #define CLIENTS_MAX 120
@@ -35,8 +37,9 @@ struct client {
 };
 
 static struct cs_loop_set *set;
-static struct sim_cell cells[CELLS_MAX];
-static unsigned cells_n;
+static struct sim_cell *cells[CELLS_MAX];
+static struct sim_cell *ended[ENDED_MAX]; /* no turns any more; closed after the run */
+static unsigned cells_n, ended_n;
 static struct cs_registry *registry;
 static struct owner *owners;
 static struct cs_stream *held[CLIENTS_MAX]; /* accepted and not closed yet */
@@ -106,7 +109,7 @@ static void bind_address(unsigned cell, unsigned i, unsigned gen, bool live)
     o->gen = gen;
     o->address = i;
     o->lazy = sim_chance(300);
-    int err = cs_registry_bind(registry, &o->bound, &cells[cell].net, &a, &options, "sim", gen,
+    int err = cs_registry_bind(registry, &o->bound, &cells[cell]->net, &a, &options, "sim", gen,
                                live, false, &bound_user, o);
     if (err < 0) {
         /* This cell has it already, or somebody is still closing it. */
@@ -142,7 +145,7 @@ static void commit(void)
     gen_now = gen_loading;
     gen_loading = 0;
     for (unsigned i = 0; i < cells_n; i++) {
-        cs_registry_commit(registry, &cells[i].net, gen_now);
+        cs_registry_commit(registry, &cells[i]->net, gen_now);
     }
 }
 
@@ -151,7 +154,7 @@ static void rollback(void)
     unsigned gen = gen_loading;
     gen_loading = 0;
     for (unsigned i = 0; i < cells_n; i++) {
-        cs_registry_rollback(registry, &cells[i].net, gen);
+        cs_registry_rollback(registry, &cells[i]->net, gen);
     }
     for (const struct owner *o = owners; o; o = o->next) {
         SIM_CHECK(o->gen != gen);
@@ -162,10 +165,12 @@ static void open_cell(void)
 {
     struct cs_net_config config;
     sim_cell_marks(&config);
-    sim_cell_open(&cells[cells_n], &config);
-    SIM_CHECK(cs_loop_set_add(set, cells[cells_n].loop) == 0);
+    struct sim_cell *c = calloc(1, sizeof *c);
+    sim_cell_open(c, &config);
+    SIM_CHECK(cs_loop_set_add(set, c->loop) == 0);
+    cells[cells_n] = c;
     stage(cells_n, gen_now);
-    cs_registry_commit(registry, &cells[cells_n].net, gen_now);
+    cs_registry_commit(registry, &c->net, gen_now);
     cells_n++;
 }
 
@@ -191,20 +196,6 @@ static void owners_act(void)
     }
 }
 
-static void generations_act(void)
-{
-    if (gen_loading && sim_chance(100)) {
-        (sim_chance(600) ? commit : rollback)();
-    } else if (!gen_loading && sim_chance(50)) {
-        load();
-    } else if (!gen_loading && cells_n < CELLS_MAX && sim_chance(50)) {
-        open_cell();
-    } else if (sim_chance(30)) {
-        bind_address((unsigned)sim_below(cells_n), (unsigned)sim_between(STABLE, ADDRS - 1),
-                     gen_now, true);
-    }
-}
-
 static void turn(unsigned close_pm)
 {
     cs_loop_set_turn(set, (int64_t)sim_below(10));
@@ -213,6 +204,40 @@ static void turn(unsigned close_pm)
         if (sim_chance(close_pm)) {
             close_one(i);
         }
+    }
+}
+
+/* Once a cell is spare nobody comes to it any more, not even while it leaves. */
+static void end_cell(void)
+{
+    struct sim_cell *c = cells[cells_n - 1];
+    if (!cs_net_idle(&c->net) || !cs_registry_spare(registry, &c->net)) {
+        return;
+    }
+    cs_registry_leave(registry, &c->net);
+    for (unsigned i = 0; !cs_registry_left(registry, &c->net); i++) {
+        SIM_CHECK(i < SIM_CELL_TURNS_MAX);
+        turn(5);
+    }
+    SIM_CHECK(cs_net_idle(&c->net));
+    cs_loop_set_remove(set, c->loop);
+    ended[ended_n++] = c;
+    cells_n--;
+}
+
+static void generations_act(void)
+{
+    if (gen_loading && sim_chance(100)) {
+        (sim_chance(600) ? commit : rollback)();
+    } else if (!gen_loading && sim_chance(50)) {
+        load();
+    } else if (!gen_loading && cells_n < CELLS_MAX && sim_chance(50)) {
+        open_cell();
+    } else if (!gen_loading && cells_n > 1 && ended_n < ENDED_MAX && sim_chance(200)) {
+        end_cell();
+    } else if (sim_chance(30)) {
+        bind_address((unsigned)sim_below(cells_n), (unsigned)sim_between(STABLE, ADDRS - 1),
+                     gen_now, true);
     }
 }
 
@@ -254,7 +279,7 @@ static void setup(void)
 {
     memset(clients, 0, sizeof clients);
     owners = NULL;
-    clients_n = gen_loading = cells_n = held_n = 0;
+    clients_n = gen_loading = cells_n = ended_n = held_n = 0;
     gen_now = 1;
     sim_knobs()->direct = true; /* ordinary descriptors have no table to fill here */
     sim_knobs()->slots_max = (unsigned)sim_between(48, 80); /* head-room: one per address */
@@ -267,11 +292,17 @@ static void setup(void)
 static bool all_idle(void)
 {
     for (unsigned i = 0; i < cells_n; i++) {
-        if (!cs_net_idle(&cells[i].net)) {
+        if (!cs_net_idle(&cells[i]->net)) {
             return false;
         }
     }
     return true;
+}
+
+static void cell_free(struct sim_cell *c)
+{
+    sim_cell_close(c);
+    free(c);
 }
 
 static void teardown(void)
@@ -290,15 +321,18 @@ static void teardown(void)
     cs_registry_destroy(registry);
     /* Together: a ring with events that nobody takes would keep the world from going on. */
     for (unsigned i = 0; i < cells_n; i++) {
-        cs_net_close_all(&cells[i].net, true, CS_ESHUTDOWN);
+        cs_net_close_all(&cells[i]->net, true, CS_ESHUTDOWN);
     }
     for (unsigned i = 0; !all_idle(); i++) {
         SIM_CHECK(i < SIM_CELL_TURNS_MAX);
         cs_loop_set_turn(set, 10);
     }
-    for (unsigned i = 0; i < cells_n; i++) {
-        cs_loop_set_remove(set, cells[i].loop);
-        sim_cell_close(&cells[i]);
+    while (cells_n > 0) {
+        cs_loop_set_remove(set, cells[--cells_n]->loop);
+        cell_free(cells[cells_n]);
+    }
+    while (ended_n > 0) {
+        cell_free(ended[--ended_n]);
     }
     cs_loop_set_destroy(set);
     for (unsigned i = 0; i < clients_n; i++) {
