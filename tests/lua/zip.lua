@@ -53,10 +53,10 @@ local function names(zio, path)
 end
 
 local LONG = {}
-for i = 1, 30000 do LONG[i] = ("line %d of a text\n"):format(i * 7919 % 30011) end
+for i = 1, 12000 do LONG[i] = ("line %d of a text\n"):format(i * 7919 % 30011) end
 LONG = table.concat(LONG)
 
-it("files and folders", function()
+check.job("files and folders", function()
   local zio = assert(open({{"a.txt", "text of a"}, {"dir/", "", {method = 0}}, {"dir/b.txt", LONG}, {"dir/deep/c", "", {method = 0}}, {"no.folder/d", "d"},
                            {"stored", "as it is", {method = 0}}, {"empty", ""}}, "a comment PK\5\6"))
   eq(names(zio), "a.txt dir/ no.folder/ stored empty")
@@ -91,7 +91,7 @@ it("files and folders", function()
   raises("io expected, got table", ba.mkio, {}, "x")
 end)
 
-it("read in parts, to and fro", function()
+check.job("read in parts, to and fro", function()
   local zio = assert(open {{"long", LONG}, {"lua", "local a = ... return x or 'x', a"}, {"bad", "return +"}})
   local file <close> = assert(zio:open "long")
   local parts = {}
@@ -104,8 +104,8 @@ it("read in parts, to and fro", function()
   eq(file:read(0), nil)
   eq(file:seek(5), 5)
   eq(file:read(7), LONG:sub(6, 12))
-  eq(file:seek(300000), 300000)
-  results({LONG:sub(300001, 300003), LONG:sub(300004, 300004), LONG:sub(300005)}, file:read(3, 1, "*a"))
+  eq(file:seek(200000), 200000)
+  results({LONG:sub(200001, 200003), LONG:sub(200004, 200004), LONG:sub(200005)}, file:read(3, 1, "*a"))
   eq(file:seek(#LONG), #LONG)
   eq(file:seek(#LONG + 1), nil)
   file:seek(0)
@@ -121,14 +121,14 @@ it("read in parts, to and fro", function()
   raises("notfound", zio.dofile, zio, "nothing")
 end)
 
-it("names that lead elsewhere", function()
+check.job("names that lead elsewhere", function()
   local zio = assert(open {{"../up", "x"}, {"/root", "x"}, {"a/../../b", "x"}, {"a\\b", "x"}, {"z\0z", "x"}, {"./c", "x"}, {"a//b", "x"}, {"", "x"},
                            {"good", "1"}, {"good", "2"}})
   eq(names(zio), "good")
   eq(read(zio, "good"), "1")
 end)
 
-it("what is damaged or not known", function()
+check.job("what is damaged or not known", function()
   local zio = assert(open {{"closed", "x", {flags = 1}}, {"other", "x", {method = 12}}, {"short", LONG, {size = 10}}, {"long", "text", {size = 1000}},
                            {"cut", LONG, {packed = 100}}, {"nowhere", "x", {offset = 1 << 20}}, {"wrong", "x", {offset = 7}},
                            {"noise", "\255\255\255\255", {method = 0}}})
@@ -140,7 +140,7 @@ it("what is damaged or not known", function()
   results({nil, "ioerror"}, read(assert(ba.mkio(io_, name)), "noise"))
 end)
 
-it("what is no ZIP file", function()
+check.job("what is no ZIP file", function()
   local good = zipped {{"a", "text"}}
   for what, text in pairs {empty = "", text = ("x"):rep(100000), cut = good:sub(1, -2), tail = good:sub(-22), list = (good:gsub("PK\1\2", "PKxx"))} do
     write(text)
@@ -156,7 +156,7 @@ it("what is no ZIP file", function()
   eq(names(zio), "")
 end)
 
-it("any damage at all", function()
+check.job("any damage at all", function()
   math.randomseed(20261122)
   local good = zipped {{"a", "text of a"}, {"dir/b", LONG:sub(1, 3000)}, {"c", "stored", {method = 0}}}
   for _ = 1, 300 do

@@ -73,12 +73,11 @@ local function receive_body(self, up)
   if not file then return nil, err, why end
   local next_piece = pieces(up.x)
   while true do
-    local data, ok
-    data, err = next_piece()
-    if err then return nil, err end
+    local data, failed = next_piece()
+    if failed then return nil, failed end
     if not data then return file:finish() end
-    ok, err, _, why = file.file:write(data)
-    if not ok then return nil, err, why end
+    local ok, code, _, phrase = file.file:write(data)
+    if not ok then return nil, code, phrase end
   end
 end
 
