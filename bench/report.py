@@ -105,14 +105,14 @@ def as_markdown(rows):
 
 # ---- a page with plots
 
-WIDTH, HEIGHT = 760, 240
+WIDTH, HEIGHT = 620, 240
 COLORS = ("#22aa66", "#2266aa", "#aa6622", "#aa2266", "#666666")
 
 
 def drawing(title, unit, commands):
     """The HTML of a chart that gnuplot draws."""
     head = [f'set terminal svg size {WIDTH},{HEIGHT} font "sans,11" background "white"', "set encoding utf8",
-            "set grid y", "set yrange [0:*]", "set format y \"%'g\"", f"set ylabel {quoted(unit)} noenhanced"]
+            "set grid y", "set yrange [0:*]", 'set format y "%.9g"', f"set ylabel {quoted(unit)} noenhanced"]
     try:
         run = subprocess.run(["gnuplot"], input="\n".join(head + commands) + "\n", capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -120,7 +120,7 @@ def drawing(title, unit, commands):
     if run.returncode != 0:
         return f"<p>(no chart: {html.escape(run.stderr)})</p>"
     image = base64.b64encode(run.stdout.encode()).decode()
-    return f'<h2>{html.escape(title)} ({html.escape(unit)})</h2><img alt="" src="data:image/svg+xml;base64,{image}">'
+    return f'<figure><figcaption>{html.escape(title)} ({html.escape(unit)})</figcaption><img alt="" src="data:image/svg+xml;base64,{image}"></figure>'
 
 
 def quoted(text):
@@ -133,12 +133,15 @@ def chart(title, values, unit, factor):
     bars = [(name, value * factor) for name, value in values if value is not None]
     if not bars:
         return ""
-    data = [f"{i} {max(value, 0):.9g} {quoted(name)} {quoted(form(value))} 0x{COLORS[0 if name.startswith('cosockd') else 4][1:]}"
+    high = max(value for _, value in bars)
+    names = ", ".join(quoted(name).replace(" ", "\\n") + f" {i}" for i, (name, _) in enumerate(bars))
+    data = [f"{i} {max(value, 0):.9g} {quoted(form(value))} 0x{COLORS[0 if name.startswith('cosockd') else 4][1:]}"
             for i, (name, value) in enumerate(bars)]
     return drawing(title, unit, [
-        "$bars << END", *data, "END", "unset key", "set style fill solid", "set boxwidth 0.5", "set offsets 0.6, 0.6, 0, 0",
-        "set xtics noenhanced", "plot $bars using 1:2:5:xtic(3) with boxes linecolor rgb variable, "
-        "$bars using 1:2:4 with labels noenhanced offset 0,0.6"])
+        "$bars << END", *data, "END", f"set yrange [0:{high * 1.15 if high > 0 else 1:g}]", "unset key", "set style fill solid",
+        "set boxwidth 0.5", "set offsets 0.6, 0.6, 0, 0", "set bmargin 3.5", f"set xtics ({names}) noenhanced scale 0",
+        "plot $bars using 1:2:4 with boxes linecolor rgb variable, "
+        "$bars using 1:2:3 with labels noenhanced offset 0,0.6"])
 
 
 def curve(title, unit, points):
@@ -155,14 +158,22 @@ def curve(title, unit, points):
                                  f"set xrange [{sizes[0] / 1.3:g}:{sizes[-1] * 1.3:g}]", f"plot {plots}"])
 
 
+STYLE = """
+body { font: 14px sans-serif; margin: 1em }
+table { border-collapse: collapse; margin: 1.5em 0 }
+td, th { padding: 3px 8px; text-align: right; border-bottom: 1px solid #ddd; max-width: 16em }
+td:first-child, th:first-child { text-align: left; min-width: 20em }
+td:nth-child(2) { white-space: nowrap }
+figure { display: inline-block; margin: 1em 1em 0 0 }
+figcaption { font-weight: bold }
+"""
+
+
 def page(title, about, charts, tables):
-    parts = [f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>',
-             "<style>body{font:14px sans-serif;margin:2em;max-width:80em}h2{font-size:15px;"
-             "margin:1.5em 0 .3em}td,th{padding:2px 10px;text-align:right}td:first-child,th:first-child{text-align:left}"
-             "</style>",
-             f"<h1>{html.escape(title)}</h1><p>{html.escape(about)}</p>", *charts]
+    parts = [f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>',
+             f"<h1>{html.escape(title)}</h1><p>{html.escape(about.replace('`', ''))}</p>"]
     for rows in tables:
         head = "".join(f"<th>{html.escape(c)}</th>" for c in rows[0])
         body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows[1:])
         parts.append(f"<table><tr>{head}</tr>{body}</table>")
-    return "\n".join(parts)
+    return "\n".join(parts + charts)
