@@ -55,14 +55,15 @@ class BenchTest(harness.Case):
         self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
 
     def test_scale(self):
-        found = self.run_bench("scale", "--sizes", "100", "--workers", "2", "--seconds", str(0.2 * harness.PATIENCE))
+        found = self.run_bench("scale", "--sizes", "100", "--workers", "2", "--rate", "500", "--seconds", str(0.2 * harness.PATIENCE))
         self.assertEqual([(r["workers"], r["tunnels"], r["ok"]) for r in found["results"]],
                          [(2, 100, True)])
 
     def test_wrk(self):
         self.need("wrk", "nginx")
         os.chmod(self.directory, 0o755)  # what nginx serves is in there
-        found = self.run_bench("wrk/run", "--runs", "1", "--seconds", "1", "-c", "4", "--only", "cosockd relay")
+        found = self.run_bench("wrk/run", "--runs", "1", "--seconds", str(harness.PATIENCE // 2), "-c", "2", "--only", "cosockd relay",
+                               "--script", "keepalive", "--script", "upload", "--script", "upgrade")
         self.assertEqual(found["failures"], [])
 
     def test_tls(self):
