@@ -34,7 +34,7 @@ def arguments(parser):
     parser.add_argument("--results", default=os.path.join(HERE, "results"), metavar="DIR", help="where results go")
     parser.add_argument("--keep-sysctls", action="store_true", help="leave the kernel's settings as they are")
     parser.add_argument("--rt", action="store_true",
-                        help=f"run under SCHED_FIFO {RT_PRIORITY}, before what else runs here (as root)")
+                        help=f"run under SCHED_RR {RT_PRIORITY}, before what else runs here (as root)")
 
 
 class Sysctls:
@@ -115,8 +115,8 @@ def session(o, ports, many=False):
             signal.signal(s, lambda number, _: sys.exit(128 + number))
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if o.rt and not many:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(RT_PRIORITY))
+        if o.rt and not many: # not FIFO: node waits for threads of its own without sleeping, for ever
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(RT_PRIORITY))
         sysctls = Sysctls()
         try:
             if not o.keep_sysctls:
@@ -288,7 +288,7 @@ class Daemon:
         for _ in range(300):
             if self.ask():
                 for task in os.listdir(f"/proc/{self.pid}/task") if self.rt else []:
-                    os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(RT_PRIORITY))
+                    os.sched_setscheduler(int(task), os.SCHED_RR, os.sched_param(RT_PRIORITY))
                 return self
             time.sleep(0.1)
         self.context.__exit__(None, None, None)
