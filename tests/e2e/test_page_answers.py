@@ -151,6 +151,9 @@ class Answers(web.Client):
 
 
 class DeferredTest(Answers):
+    def wait_held(self, name):
+        harness.until(lambda: self.text(f"/held.lsp?name={name}") == "true\n", what="the page that holds its answer")
+
     def test_after_the_page(self):
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60 * harness.PATIENCE)
         for name in ("one", "two"):
@@ -177,8 +180,9 @@ class DeferredTest(Answers):
         with self.connect(self.port) as s:
             s.sendall(b"GET /hold.lsp?name=a HTTP/1.1\r\nHost: x\r\n\r\nHEAD /hold.lsp?name=b HTTP/1.1\r\nHost: x\r\n\r\n"
                       b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            harness.until(lambda: self.get("/release.lsp?name=a&text=first")[0] == 200, what="the first page")
-            harness.until(lambda: self.get("/release.lsp?name=b&text=second")[0] == 200, what="the second page")
+            for name, text in (("a", "first"), ("b", "second")):
+                self.wait_held(name)
+                self.assertEqual(self.text(f"/release.lsp?name={name}&text={text}"), "true\n")
             got = harness.read_all(s).decode()
         self.assertLess(got.index("first"), got.index("here"))
         self.assertEqual((got.count("HTTP/1.1 200"), got.count("second")), (3, 0))
@@ -189,7 +193,7 @@ class DeferredTest(Answers):
         for n in range(3):
             s = self.connect(self.port)
             s.sendall(f"GET /hold.lsp?name={n} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            harness.until(lambda n=n: self.text(f"/held.lsp?name={n}") == "true\n", what="the page")
+            self.wait_held(n)
             harness.reset(s)
         for n in range(3):
             self.assertEqual(self.text(f"/release.lsp?name={n}&text={'x' * 4000}&times=100"), "true\n")
