@@ -204,8 +204,9 @@ class PageTest(Pages):
             expected = f"{n}\t{hashlib.sha256(body).hexdigest()}\n"
             self.assertIn(expected, self.text("/raw.lsp", method="POST", body=body))
             self.write("upload", body)
-            out = self.curl("-X", "POST", "-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue",
-                            "--data-binary", f"@{self.directory}/upload", f"http://127.0.0.1:{self.port}/raw.lsp")
+            expect = ["-H", "Expect: 100-continue"] if body else [] # curl 7.88 forgets the last chunk when it is the only one
+            out = self.curl("-X", "POST", "-H", "Transfer-Encoding: chunked", *expect, "--data-binary", f"@{self.directory}/upload",
+                            f"http://127.0.0.1:{self.port}/raw.lsp")
             self.assertIn(expected, out.decode())
 
     def test_expect(self):

@@ -71,15 +71,6 @@ class ThereTest(ServerEnd, TunnelCase):
         return ws.connect(self.connect(port), "/t", [SUBPROTOCOL])[0]
 
 
-class ThereLoopTest(ThereTest):
-    refusal = b""
-
-    def start(self, origin, head_ms=10000):
-        port = harness.free_port()
-        self.daemon = self.loop("there", port, origin.port, head_ms)
-        return port
-
-
 class HereTest(ClientEnd, TunnelCase):
     answer = [("Sec-WebSocket-Protocol", SUBPROTOCOL)]
 

@@ -70,10 +70,10 @@ end
 
 local function end_exchange(self)
   if self.conn.taken and not self.later then return false end
-  if self.broken == "badrequest" and not self.sent and self.status < 400 then -- whatever the page has made of it
+  if self.broken and not self.sent and self.status < 400 then -- whatever the page has made of what has come
     self.over = false
     self:reset()
-    self:senderror(400)
+    self:senderror(self.broken == "timeout" and 408 or 400)
   end
   local keep = (self.later or self:finish()) and not self.broken and not self.conn.server.closing
   if keep and self.head.body ~= "none" and not self.body_over then keep = drop_body(self) end
