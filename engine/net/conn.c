@@ -17,14 +17,10 @@
 #define SMALL_AFTER 4
 #define OFFER_MIN 4096     /* bytes of small offers of one turn are joined up to here */
 #define NOT_SENT_MAX 16384 /* bytes */
+/* In one turn: each takes the kernel some 10 us, and many tunnels may end at once. */
+#define ENDS_MAX 96
 
 static const struct cs_stream_ops conn_ops;
-
-static void set_state(struct cs_conn *c, enum state to)
-{
-    CS_ASSERT(to > c->state);
-    c->state = to;
-}
 
 /* ---- small things ---- */
 
@@ -277,8 +273,6 @@ static void end_of_input(struct cs_conn *c)
     }
 }
 
-static void join(struct cs_conn *c);
-
 static void recv_done(struct cs_op *op, const struct cs_event *ev)
 {
     struct cs_conn *c = cs_container_of(op, struct cs_conn, recv);
@@ -295,7 +289,7 @@ static void recv_done(struct cs_op *op, const struct cs_event *ev)
     }
     if (!ev->more) {
         cs_conn_read_on(c);
-        join(c);
+        cs_conn_join(c);
     }
 }
 
@@ -311,7 +305,7 @@ static void readable(struct cs_op *op, const struct cs_event *ev)
     } else {
         cs_conn_read_on(c);
     }
-    join(c);
+    cs_conn_join(c);
 }
 
 static void conn_consumed(struct cs_stream *s)
@@ -363,7 +357,7 @@ static void watch_done(struct cs_op *op, const struct cs_event *ev)
         }
     }
     cs_conn_read_on(c);
-    join(c);
+    cs_conn_join(c);
 }
 
 void cs_conn_watch(struct cs_conn *c)
@@ -378,8 +372,7 @@ void cs_conn_mark_dirty(struct cs_conn *c)
 {
     if (!c->dirty) {
         c->dirty = true;
-        c->dirty_next = cs_conn_net(c)->dirty;
-        cs_conn_net(c)->dirty = c;
+        cs_queue_add(&cs_conn_net(c)->dirty, &c->dirty_link);
     }
 }
 
@@ -541,10 +534,18 @@ static void end_write_side(struct cs_conn *c)
         return;
     }
     c->shut_done = true;
+    cs_conn_net(c)->ends++;
     int err = cs_ring_shutdown(cs_conn_net(c)->ring, c->fd);
     if (err < 0) {
         broken(c, err);
     }
+}
+
+/* Whether `flushed` will end its write side. */
+static bool ends_here(const struct cs_conn *c)
+{
+    bool closing = c->state == FLUSHING && !c->stream.eof;
+    return (closing || c->shut) && !c->shut_done;
 }
 
 /* All output is with the kernel: what waited for that goes on. */
@@ -555,7 +556,7 @@ static void flushed(struct cs_conn *c)
     } else if (c->state == FLUSHING && c->stream.eof) {
         stop(c); /* closing ends our side; the peer's is over already */
     } else if (c->state == FLUSHING) {
-        set_state(c, DRAINING);
+        cs_conn_set_state(c, DRAINING);
         if (c->rare->discarded >= DISCARD_MAX) {
             c->reset = true;
             stop(c);
@@ -601,7 +602,7 @@ static void send_done(struct cs_op *op, const struct cs_event *ev)
         cs_conn_mark_dirty(c);
         room_again(c);
     }
-    join(c);
+    cs_conn_join(c);
 }
 
 static void writable_now(struct cs_op *op, const struct cs_event *ev)
@@ -617,7 +618,7 @@ static void writable_now(struct cs_op *op, const struct cs_event *ev)
             c->stream.user_ops->on_room(c->stream.user, &c->stream);
         }
     }
-    join(c);
+    cs_conn_join(c);
 }
 
 static void conn_shutdown(struct cs_stream *s)
@@ -629,41 +630,55 @@ static void conn_shutdown(struct cs_stream *s)
     }
 }
 
-static void write_some(struct cs_conn *c)
+/* False: when its turn comes again. */
+static bool write_some(struct cs_conn *c)
 {
     c->offered = false;
     if (c->state != OPEN && c->state != FLUSHING) {
-        return;
+        return true;
     }
     if (c->found && !c->stream.err) {
         broken(c, c->found);
     }
     if (c->send.armed || c->stream.err) {
-        return;
+        return true;
     }
     room_again(c); /* offer may have made some */
     if (cs_chain_len(&c->out) == 0) {
+        if (ends_here(c) && cs_conn_net(c)->ends >= ENDS_MAX) {
+            return false;
+        }
         flushed(c);
         if (c->wants_room && c->state == OPEN && !c->stream.err) {
             wait_writable(c);
         }
-        return;
+        return true;
     }
     struct iovec iov[CS_RING_IOV_MAX];
     unsigned n = cs_chain_iov(&c->out, iov, CS_RING_IOV_MAX);
     cs_ring_send(cs_conn_net(c)->ring, &c->send, c->fd, iov, n);
+    return true;
 }
+
+static void close_joined(struct cs_net *n);
 
 bool cs_conn_phase_write(void *arg)
 {
     struct cs_net *n = arg;
-    while (n->dirty) {
-        struct cs_conn *c = n->dirty;
-        n->dirty = c->dirty_next;
+    struct cs_queue later = {0};
+    struct cs_queue_link *l;
+    n->ends = 0;
+    while ((l = cs_queue_take(&n->dirty))) {
+        struct cs_conn *c = cs_container_of(l, struct cs_conn, dirty_link);
         c->dirty = false;
-        write_some(c);
+        if (!write_some(c)) {
+            c->dirty = true;
+            cs_queue_add(&later, l);
+        }
     }
-    return false;
+    n->dirty = later;
+    close_joined(n);
+    return n->dirty.first || n->joined.first;
 }
 
 /* ---- closing in three steps ---- */
@@ -674,30 +689,43 @@ static void stop(struct cs_conn *c)
     if (c->state >= STOPPING) {
         return;
     }
-    set_state(c, STOPPING);
+    cs_conn_set_state(c, STOPPING);
     rare_drop(c);
     cs_ring_cancel(cs_conn_net(c)->ring, &c->recv);
     cs_ring_cancel(cs_conn_net(c)->ring, &c->send);
-    join(c);
+    cs_conn_join(c);
 }
 
-/* Steps 2 and 3: once no op is armed the descriptor is closed; the bury phase tells the user. */
-static void join(struct cs_conn *c)
+/* Step 2: once no op is armed it stands in line to be closed. */
+void cs_conn_join(struct cs_conn *c)
 {
-    if (c->state != STOPPING || c->recv.armed || c->send.armed) {
-        return;
+    if (c->state == STOPPING && !c->recv.armed && !c->send.armed) {
+        cs_conn_set_state(c, JOINED);
+        cs_queue_add(&cs_conn_net(c)->joined, &c->end_link);
     }
+}
+
+/* Step 3: the descriptor is closed; the bury phase tells the user. */
+static void close_now(struct cs_conn *c)
+{
     if (c->fd != CS_FD_NONE) {
         cs_ring_close(cs_conn_net(c)->ring, c->fd, c->reset);
     }
-    set_state(c, CLOSED);
+    cs_conn_set_state(c, CLOSED);
     cs_chain_clear(&c->out);
     cs_chain_clear(&c->stream.in);
     cs_conn_net(c)->count.closed++;
     cs_conn_leave_origin(c);
     cs_addr_packed_free(&c->peer);
-    c->buried_next = cs_conn_net(c)->buried;
-    cs_conn_net(c)->buried = c;
+    cs_queue_add(&cs_conn_net(c)->buried, &c->end_link);
+}
+
+static void close_joined(struct cs_net *n)
+{
+    struct cs_queue_link *l;
+    for (unsigned i = 0; i < ENDS_MAX && (l = cs_queue_take(&n->joined)); i++) {
+        close_now(cs_container_of(l, struct cs_conn, end_link));
+    }
 }
 
 static void close_open(struct cs_conn *c, enum cs_close_how how)
@@ -708,7 +736,7 @@ static void close_open(struct cs_conn *c, enum cs_close_how how)
         stop(c);
         return;
     }
-    set_state(c, FLUSHING);
+    cs_conn_set_state(c, FLUSHING);
     c->direct = false;
     watch_off(c);
     if (cs_op_handler(&c->send) == writable_now) {
@@ -781,12 +809,9 @@ static void return_lent(struct cs_net *n)
 static bool bury(struct cs_net *n)
 {
     bool told = false;
-    struct cs_conn *c, *next = n->buried;
-    /* Only those that were closed before: what on_closed closes may still be in the write phase's
-     * list, and is buried a turn later. */
-    n->buried = NULL;
-    while ((c = next)) {
-        next = c->buried_next;
+    struct cs_queue_link *l;
+    while ((l = cs_queue_take(&n->buried))) {
+        struct cs_conn *c = cs_container_of(l, struct cs_conn, end_link);
         if (c->stream.user_ops) {
             told = true;
             c->stream.user_ops->on_closed(c->stream.user, &c->stream);
@@ -822,12 +847,12 @@ bool cs_conn_phase_bury(void *arg)
     return_lent(n);
     bool told = bury(n);
     feed_starved(n);
-    return told || n->dirty != NULL || n->buried != NULL;
+    return told || n->dirty.first || n->joined.first;
 }
 
-/* ---- beginnings ---- */
+/* ---- the beginning ---- */
 
-static struct cs_conn *create(struct cs_net *n, enum state state)
+struct cs_conn *cs_conn_new(struct cs_net *n, enum state state)
 {
     struct cs_conn *c = cs_pool_alloc(n->conns);
     if (!c) {
@@ -839,60 +864,5 @@ static struct cs_conn *create(struct cs_net *n, enum state state)
     c->start_s = (uint32_t)(cs_loop_now(n->loop) / 1000);
     cs_op_init(&c->recv, recv_done);
     cs_op_init(&c->send, send_done);
-    return c;
-}
-
-struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr *peer,
-                               struct cs_origin *origin)
-{
-    struct cs_conn *c = create(n, OPEN);
-    if (!c) {
-        return NULL;
-    }
-    if (peer && cs_addr_pack(&c->peer, peer) < 0) {
-        cs_pool_free(n->conns, c);
-        return NULL;
-    }
-    c->fd = fd;
-    if (origin) {
-        c->origin = origin;
-        origin->refs++;
-        origin->open++;
-    }
-    n->count.accepted++;
-    return c;
-}
-
-static void connect_done(struct cs_op *op, const struct cs_event *ev)
-{
-    struct cs_conn *c = cs_container_of(op, struct cs_conn, recv);
-    if (c->state == CONNECTING) {
-        struct dialling d = c->dialling;
-        c->bytes_in = c->bytes_out = 0;
-        if (ev->res == 0) {
-            set_state(c, OPEN);
-            cs_conn_net(c)->count.connected++;
-            cs_conn_read_on(c);
-        }
-        d.connected(d.user, c, ev->res);
-    }
-    join(c);
-}
-
-struct cs_conn *cs_conn_dial(struct cs_net *n, const struct cs_addr *remote,
-                             const struct cs_addr *local, cs_conn_connected_fn *connected,
-                             void *user)
-{
-    struct cs_conn *c = create(n, CONNECTING);
-    if (!c) {
-        return NULL;
-    }
-    if (cs_addr_pack(&c->peer, remote) < 0) {
-        cs_pool_free(n->conns, c);
-        return NULL;
-    }
-    cs_op_set_handler(&c->recv, connect_done);
-    c->dialling = (struct dialling){connected, user};
-    cs_ring_connect(n->ring, &c->recv, &c->fd, remote, local);
     return c;
 }

@@ -1,9 +1,10 @@
 /*
  * conn - the bottom stream: one socket and everything the kernel may still be doing with it.
  *
- *   CONNECTING ──▶ OPEN ──close──▶ FLUSHING ──sent──▶ DRAINING ──peer's end──▶ STOPPING ──▶ CLOSED
- *        │           │                │ deadline          │ deadline              ▲ no op armed
- *        └───────────┴── abort ───────┴───────────────────┴───────────────────────┘
+ *   CONNECTING ──▶ OPEN ──close──▶ FLUSHING ──sent──▶ DRAINING ──peer's end──▶ STOPPING
+ *        │           │                │ deadline          │ deadline              ▲ │ no op armed
+ *        └───────────┴── abort ───────┴───────────────────┴───────────────────────┘ ▼
+ *                                                                                 JOINED ──▶ CLOSED
  *
  * CONNECTING  the connect op is armed; cs_conn_on_connected follows, once
  * OPEN        reads while resumed and below the read-ahead mark; writes in the write phase
@@ -11,6 +12,7 @@
  * DRAINING    the write side has been ended; input is thrown away until the peer ends its side, so
  *             that closing with unread input does not destroy what was sent (RFC 2525, 2.17)
  * STOPPING    every armed op is being cancelled; joined when none is armed
+ * JOINED      stands in line to be closed: a turn closes a bounded number
  * CLOSED      the descriptor is closed, on_closed has been called; freed in the bury phase
  *
  * Owns:   the descriptor, its ops, its input and output.

@@ -1,13 +1,16 @@
 /*
- * conn_impl - what the files of conn share: its state. conn.c reads, writes and closes;
- * conn_direct.c lends the socket out; conn_info.c answers questions and leaves the origin.
+ * conn_impl - what the files of conn share: its state. conn_begin.c makes one; conn.c reads, writes
+ * and closes; conn_direct.c lends the socket out; conn_info.c answers questions and leaves the
+ * origin.
  */
 #ifndef CS_NET_CONN_IMPL_H
 #define CS_NET_CONN_IMPL_H
 
+#include "base/assert.h"
+#include "base/queue.h"
 #include "net/conn.h"
 
-enum state { CONNECTING, OPEN, FLUSHING, DRAINING, STOPPING, CLOSED };
+enum state { CONNECTING, OPEN, FLUSHING, DRAINING, STOPPING, JOINED, CLOSED };
 
 /* What few connections need, and for a while: made when it is needed. */
 struct rare {
@@ -36,10 +39,10 @@ struct cs_conn {
         };
         struct dialling dialling; /* only in state CONNECTING */
     };
-    struct cs_conn *dirty_next;
+    struct cs_queue_link dirty_link; /* in net->dirty */
     union {
-        struct rare *rare;           /* or NULL */
-        struct cs_conn *buried_next; /* in net->buried; only in state CLOSED */
+        struct rare *rare;             /* or NULL */
+        struct cs_queue_link end_link; /* JOINED: in net->joined; CLOSED: in net->buried */
     };
     struct cs_origin *origin;
     struct cs_addr_packed peer;
@@ -72,7 +75,20 @@ static inline struct cs_net *cs_conn_net(const struct cs_conn *c)
     return cs_pool_owner(c);
 }
 
+/* A state never comes back. */
+static inline void cs_conn_set_state(struct cs_conn *c, enum state to)
+{
+    CS_ASSERT(to > c->state);
+    c->state = to;
+}
+
 /* ---- conn.c ---- */
+
+/* In its first state, without a descriptor. NULL when out of memory. */
+CS_MUST_CHECK struct cs_conn *cs_conn_new(struct cs_net *n, enum state state);
+
+/* To be called after each final event of one of its ops. */
+void cs_conn_join(struct cs_conn *c);
 
 /* Reads or watches the socket when it should be and is not; stops reading it. */
 void cs_conn_read_on(struct cs_conn *c);

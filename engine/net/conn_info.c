@@ -4,8 +4,8 @@
 #include "base/log.h"
 #include "net/conn_impl.h"
 
-static const char *const state_names[] = {"connecting", "open",     "flushing",
-                                          "draining",   "stopping", "closed"};
+static const char *const state_names[] = {"connecting", "open",   "flushing", "draining",
+                                          "stopping",   "joined", "closed"};
 
 const char *cs_conn_state_name(const struct cs_conn *c)
 {

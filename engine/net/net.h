@@ -6,6 +6,7 @@
 #define CS_NET_NET_H
 
 #include "base/pool.h"
+#include "base/queue.h"
 #include "net/admit.h"
 #include "ring/loop.h"
 
@@ -48,10 +49,12 @@ struct cs_net {
     unsigned relays;     /* open now */
     unsigned small_size; /* bytes of a small receive buffer: a read that fills one is a full read */
     /* Private to conn.c: linked through the conns. */
-    struct cs_conn *dirty; /* have output to send in phase 6 */
+    struct cs_queue dirty; /* have output to send in phase 6 */
     unsigned lent_count;   /* hold receive buffers that go back in phase 7 */
     struct cs_conn *lent[CS_NET_LENT_MAX];
-    struct cs_conn *buried; /* closed; freed in phase 7 */
+    struct cs_queue joined; /* are to be closed in phase 6 */
+    struct cs_queue buried; /* closed; freed in phase 7 */
+    unsigned ends;          /* write sides ended in this phase 6 */
     struct cs_list starved; /* wait for a receive buffer */
     struct cs_list ports;   /* private to udp.c */
     /* Private to listener.c: listeners that wait until more connections are let in. */

@@ -267,11 +267,14 @@ unsigned cs_loop_set_turn(struct cs_loop_set *s, int64_t timeout_ms)
         if (sleep_ms == 0 || cs_ring_has_work(l->ring)) {
             n += cs_loop_turn(l, 0);
             turned++;
-            late = cs_clock_ms() - now_ms >= SET_TURN_MS;
+            uint64_t took_ms = cs_clock_ms() - now_ms;
+            late = took_ms >= SET_TURN_MS;
+            s->held_up = s->held_up || took_ms > 0; /* not on top of what others took */
         } else if (sleep_ms > 0 && (timeout_ms < 0 || sleep_ms < timeout_ms)) {
             timeout_ms = sleep_ms;
         }
     }
+    s->next += !late; /* another one is the first of the next turn */
     note_awake(&s->loops[0]->stats, awake_ns);
     if (turned == 0 && timeout_ms != 0) {
         cs_ring_set_sleep(s->rings, timeout_ms);

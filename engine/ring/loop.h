@@ -55,7 +55,8 @@ unsigned cs_loop_turn(struct cs_loop *l, int64_t timeout_ms);
 void cs_loop_again(struct cs_loop *l);
 
 /* Asks for leave to hold up the loop for milliseconds (a step of a garbage collector): given once a
- * turn, in all loops of a set together. False: try again in a later turn. */
+ * turn, in all loops of a set together, and only while the turn is young. False: try again in a
+ * later turn. */
 bool cs_loop_may_hold_up(struct cs_loop *l);
 
 /* Milliseconds, read once a turn. */

@@ -99,7 +99,8 @@ static inline void sim_cell_close(struct sim_cell *c)
     SIM_CHECK(sim_slices_lent(c->ring) == 0);
     SIM_CHECK(sim_ops_armed(c->ring) == 0);
     SIM_CHECK(sim_sockets_open(c->ring) == 0);
-    SIM_CHECK(cs_list_empty(&c->net.starved) && !c->net.buried && !c->net.dirty);
+    SIM_CHECK(cs_list_empty(&c->net.starved) && !c->net.buried.first && !c->net.joined.first &&
+              !c->net.dirty.first);
     cs_net_finish(&c->net);
     cs_loop_destroy(c->loop);
     cs_log_set_writer(NULL);

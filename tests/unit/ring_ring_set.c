@@ -252,6 +252,39 @@ static uint64_t slow_clock(void)
     return clock_ms;
 }
 
+static bool take_a_millisecond(void *arg)
+{
+    (void)arg;
+    clock_ms++;
+    return false;
+}
+
+/* Behind one that takes its time nobody may hold up the turn; but each is the first in time. */
+static void test_nobody_holds_up_a_turn_that_is_old(void **state)
+{
+    struct fixture *f = *state;
+    clock_ms = cs_clock_ms();
+    cs_clock_set_source(slow_clock);
+    cs_loop_set_phase(f->one[0].loop, CS_PHASE_SCRIPT, take_a_millisecond, NULL);
+    for (unsigned i = 1; i < LOOPS; i++) {
+        cs_loop_set_phase(f->one[i].loop, CS_PHASE_SCRIPT, hold_up, &f->one[i]);
+        f->one[i].turns = 0;
+    }
+    for (unsigned turns = 0; turns < 2 * LOOPS; turns++) {
+        for (unsigned i = 0; i < LOOPS; i++) {
+            cs_loop_again(f->one[i].loop);
+        }
+        cs_loop_set_turn(f->set, 0);
+    }
+    for (unsigned i = 1; i < LOOPS; i++) {
+        assert_int_equal(f->one[i].turns, 2); /* of six turns those that it began */
+    }
+    for (unsigned i = 0; i < LOOPS; i++) {
+        cs_loop_set_phase(f->one[i].loop, CS_PHASE_SCRIPT, on_script, &f->one[i]);
+    }
+    cs_clock_set_source(NULL);
+}
+
 static bool take_long(void *arg)
 {
     struct one *o = arg;
@@ -292,6 +325,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_time_limit_ends_the_sleep, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_busy_loop_does_not_sleep, setup, teardown),
         cmocka_unit_test_setup_teardown(test_held_up_by_one_a_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nobody_holds_up_a_turn_that_is_old, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_long_turn_leaves_the_others_to_the_next, setup,
                                         teardown),
     };
