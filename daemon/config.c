@@ -147,14 +147,15 @@ static const char *argument_word(size_t i, const void *arg)
     return i < args->table.count ? args->table.members[i].key : NULL;
 }
 
-static bool is_folder(const char *path)
+static bool is_kind(const char *path, mode_t kind)
 {
     struct stat st;
 
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    return stat(path, &st) == 0 && (st.st_mode & S_IFMT) == kind;
 }
 
-/* `app`, a folder relative to that of the main file, becomes a path of the system. 0 or -ENOMEM. */
+/* `app`, a folder or a ZIP file relative to the folder of the main file, becomes a path of the
+ * system. 0 or -ENOMEM. */
 static int resolve_app(struct cs_conf_service *s, const char *folder, struct cs_errors *errors)
 {
     struct cs_value *app = (struct cs_value *)(uintptr_t)cs_value_get(&s->args, "app");
@@ -172,9 +173,9 @@ static int resolve_app(struct cs_conf_service *s, const char *folder, struct cs_
     if (!path) {
         return -ENOMEM;
     }
-    if (!is_folder(path)) {
-        cs_errors_add(errors, s->args.file, s->args.line, "service \"%s\": app \"%s\" is no folder",
-                      s->name, path);
+    if (!is_kind(path, S_IFDIR) && !is_kind(path, S_IFREG)) {
+        cs_errors_add(errors, s->args.file, s->args.line,
+                      "service \"%s\": app \"%s\" is no folder and no ZIP file", s->name, path);
     }
     cs_free(app->string.bytes);
     app->string.bytes = path;

@@ -7,7 +7,7 @@
 --   }
 --   cosockd --app www 127.0.0.1:8080
 --
--- app            the folder, relative to that of the configuration
+-- app            the folder, or a ZIP file, relative to the configuration's folder
 -- listen         one address or several
 -- tls            as in tls.lua
 -- listen_tls     addresses that speak TLS, when those of `listen` do not

@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import zipfile
 
 import harness
 import pki
@@ -752,8 +753,39 @@ class DirectTest(harness.Case):
         self.assertIn("bad.lsp:2: attempt to index a nil value (global 'x')", html.unescape(r.read().decode()))
         c.close()
 
+    def test_a_zip_file(self):
+        """The application as one file, with modules, pages and files, given by its path or beside the configuration."""
+        def make(answer):
+            with zipfile.ZipFile(f"{self.directory}/new.zip", "w", zipfile.ZIP_DEFLATED) as z:
+                z.writestr(".preload", "mako.createloader(io) answer = require 'answer'")
+                z.writestr(".lua/answer.lua", f"return {answer}")
+                z.writestr("index.lsp", "<?lsp= app.answer ?> <?lsp response:include 'dir/part.txt' ?>")
+                z.writestr("dir/part.txt", "part")
+            os.rename(f"{self.directory}/new.zip", f"{self.directory}/www.zip")
+
+        make(42)
+        direct, port = harness.free_port(), harness.free_port()
+        d = self.run_cosockd(["-p", harness.SCRIPTS, "--app", "www.zip", f"127.0.0.1:{direct}"])
+        d.wait_listening([direct])
+        self.service(f'service "www" {{ app = "www.zip", listen = "127.0.0.1:{port}" }}\n', [port])
+
+        def get(port, path="/"):
+            c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            c.request("GET", path)
+            r = c.getresponse()
+            answer = r.status, r.read()
+            c.close()
+            return answer
+
+        for p in (direct, port):
+            self.assertEqual([get(p), get(p, "/dir/part.txt"), get(p, "/.preload")[0], get(p, "/dir/")[0]], [(200, b"42 part"), (200, b"part"), 404, 404])
+        make(43)
+        self.reload()
+        self.assertEqual(get(port), (200, b"43 part"))
+
     def test_mistakes(self):
-        for text, what in (('app = "nowhere"', r'app "\S+/nowhere" is no folder'), ("app = 5", "app must be the name of a folder"),
+        for text, what in (('app = "cosockd.lua"', r"app \S+/cosockd.lua: no ZIP file"),
+                           ('app = "nowhere"', r'app "\S+/nowhere" is no folder'), ("app = 5", "app must be the name of a folder"),
                            ("liste = 5", "has no script")):
             path = self.config(f'service "www" {{ {text}, listen = "127.0.0.1:1" }}\n')
             run = subprocess.run([harness.COSOCKD, "-t", "-c", path], capture_output=True, text=True, check=False)

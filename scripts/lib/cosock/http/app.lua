@@ -1,4 +1,4 @@
--- An application (ba-api C.7): a folder with files, pages (*.lsp), `.preload` and `.lua/`, what its pages share, and the
+-- An application (ba-api C.7): a folder, or a ZIP file, with files, pages (*.lsp), `.preload` and `.lua/`, what its pages share, and the
 -- directories that it has added.
 local auth = require "cosock.http.auth"
 local deferred = require "cosock.http.deferred"
@@ -80,10 +80,20 @@ local function preload(self)
   chunk()
 end
 
--- The folder's path; options: show_errors, origins (of websocket.origins), tls_port (where the application answers with TLS), hosts (the
+-- The io object of a folder or of a ZIP file.
+local function open(path)
+  local io = ba.mkio(path)
+  if io:stat "" then return io end
+  local folder, name = path:match "^(.-)/*([^/]+)$"
+  local zip, err, why = ba.mkio(ba.mkio(folder == "" and (path:find "^/" and "/" or ".") or folder), name)
+  if not zip then error(("app %s: %s"):format(path, why or err), 0) end
+  return zip
+end
+
+-- The path of a folder or of a ZIP file; options: show_errors, origins (of websocket.origins), tls_port (where the application answers with TLS), hosts (the
 -- names under which it does: a set, in lower case; nil: under every name).
 function app.load(folder, options)
-  local io = ba.mkio(folder)
+  local io = open(folder)
   local self = setmetatable({io = io, dir = reader.new(nil, 0, io), root = dir.new(), hosts = options.hosts}, App)
   self.root:insert(self.dir)
   self.kind = exchange.kind(session.Exchange, reader.Exchange, auth.Exchange, deferred.Exchange, filter.Exchange, Exchange,
