@@ -302,7 +302,7 @@ static void test_dead_address_leaves_time_for_the_next(void **state)
     blackhole_open(&b, "127.0.0.2");
     dns_add(&f->dns, "d.test", DNS_A, 60, "127.0.0.2");
     dns_add(&f->dns, "d.test", DNS_A, 60, "127.0.0.1");
-    dial(f, &r, "d.test", f->port, 200);
+    dial(f, &r, "d.test", f->port, 2000);
     wait_result(f, &r);
     assert_int_equal(r.err, 0);
     close_conn(f, &r);
