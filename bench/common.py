@@ -181,10 +181,14 @@ def kernel_memory():
     return found
 
 
+def pinned(cpu):
+    """For subprocess's preexec_fn: the process runs on that CPU only (None: on any)."""
+    return None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
+
+
 @contextlib.contextmanager
 def running(command, cpu=None, **options):
-    pin = None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
-    process = subprocess.Popen(command, preexec_fn=pin, **options)
+    process = subprocess.Popen(command, preexec_fn=pinned(cpu), **options)
     try:
         yield process
     finally:
@@ -218,9 +222,8 @@ def load_command(mode, port, *options, pids=()):
 
 def load(mode, port, *options, cpu=None, pids=()):
     """One run of the load generator: its result, in which "ok" says whether every byte was right."""
-    pin = None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
     run = subprocess.run(load_command(mode, port, *options, pids=pids), capture_output=True, text=True,
-                         stdin=subprocess.DEVNULL, check=False, preexec_fn=pin)
+                         stdin=subprocess.DEVNULL, check=False, preexec_fn=pinned(cpu))
     lines = run.stdout.strip().split("\n")
     return json.loads(lines[-1]) if lines[-1].startswith("{") else {"ok": False, "note": run.stderr}
 
@@ -229,10 +232,10 @@ class Holding:
     """Connections that the load generator opens, verifies, holds, verifies again and closes. mode "slow": that it reads
     slowly, and then to their end."""
 
-    def __init__(self, port, connections, *options, pids=(), limit=300, mode="hold"):
+    def __init__(self, port, connections, *options, cpu=None, pids=(), limit=300, mode="hold"):
         self.process = subprocess.Popen(
             load_command(mode, port, "-c", connections, "--wait", "--seconds", 3600, "--limit", limit, *options,
-                         pids=pids), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                         pids=pids), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=pinned(cpu))
         self.opened = self.line()
 
     def line(self):

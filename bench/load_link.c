@@ -130,7 +130,7 @@ struct load_frames {
     uint64_t payload_left;  /* of that frame */
     unsigned char mask[4];  /* of that frame */
     uint64_t masked;        /* bytes of its payload that have been sent */
-    unsigned char in[4096]; /* the answer; a frame's head as far as it has come */
+    unsigned char in[1024]; /* the answer; a frame's head as far as it has come */
     size_t in_len;
     uint64_t in_left; /* payload of the frame that is arriving */
 };

@@ -161,9 +161,8 @@ def curve(title, unit, points):
 STYLE = """
 body { font: 14px sans-serif; margin: 1em }
 table { border-collapse: collapse; margin: 1.5em 0 }
-td, th { padding: 3px 8px; text-align: right; border-bottom: 1px solid #ddd; max-width: 16em }
+td, th { padding: 3px 8px; text-align: right; border-bottom: 1px solid #ddd; max-width: 22em }
 td:first-child, th:first-child { text-align: left; min-width: 20em }
-td:nth-child(2) { white-space: nowrap }
 figure { display: inline-block; margin: 1em 1em 0 0 }
 figcaption { font-weight: bold }
 """

@@ -90,7 +90,7 @@ class Runs:
         peer.stop()
         peer.start()
         before = common.settled(peer.memory, most=10)
-        with common.Holding(peer.port, n, *peer.load_options, limit=30) as held:
+        with common.Holding(peer.port, n, *peer.load_options, cpu=self.cpu(1), limit=30) as held:
             after = common.settled(peer.memory, most=10)
             held.verify()
             result = held.close()
