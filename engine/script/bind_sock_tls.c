@@ -210,7 +210,7 @@ static struct cs_sock_tls *CS_RAISES check_upgrade(lua_State *L, const struct cs
     const char *alpn = cs_opt_string(L, 3, "alpn");
     bool strict = cs_opt_bool(L, 3, "trusted", false);
     if (!host && s->tls) {
-        host = s->tls->host;
+        host = cs_sock_tls_host(s->tls);
     }
     return cs_sock_tls_create(shark->context, host, alpn, strict);
 }

@@ -11,16 +11,17 @@ struct cs_sock_tls *cs_sock_tls_create(struct cs_tls_context *context, const cha
                                        const char *alpn, bool strict)
 {
     size_t host_len = host ? strlen(host) + 1 : 0, alpn_len = alpn ? strlen(alpn) + 1 : 0;
-    struct cs_sock_tls *tls = cs_alloc(sizeof(*tls) + host_len + alpn_len);
+    size_t size = offsetof(struct cs_sock_tls, strings) + host_len + alpn_len;
+    struct cs_sock_tls *tls = cs_alloc(CS_MAX(size, sizeof(*tls)));
     if (!tls) {
         return NULL;
     }
-    *tls = (struct cs_sock_tls){.context = context, .strict = strict};
+    *tls = (struct cs_sock_tls){.context = context, .strict = strict, .host = host, .alpn = alpn};
     if (host) {
-        tls->host = memcpy(tls->strings, host, host_len);
+        memcpy(tls->strings, host, host_len);
     }
-    if (alpn) {
-        tls->alpn = memcpy(tls->strings + host_len, alpn, alpn_len);
+    if (alpn) { /* in place of the context's */
+        memcpy(tls->strings + host_len, alpn, alpn_len);
     }
     if (context) {
         cs_tls_context_ref(context);
@@ -46,6 +47,17 @@ void cs_sock_tls_free(struct cs_vm *vm, struct cs_sock_tls *tls)
     }
 }
 
+const char *cs_sock_tls_host(const struct cs_sock_tls *tls)
+{
+    return tls->host ? tls->strings : NULL;
+}
+
+static const char *alpn_of(const struct cs_sock_tls *tls)
+{
+    size_t host_len = tls->host ? strlen(tls->strings) + 1 : 0;
+    return tls->alpn ? tls->strings + host_len : NULL;
+}
+
 static void on_ready(void *arg, struct cs_stream *stream, int err)
 {
     struct cs_sock *s = arg;
@@ -61,7 +73,8 @@ static const struct cs_tls_hooks hooks = {
 int cs_sock_tls_open(struct cs_stream **out, struct cs_sock *s, struct cs_stream *lower,
                      const struct cs_sock_tls *tls, uint32_t timeout_ms)
 {
-    const struct cs_tls_peer peer = {.host = tls->host, .alpn = tls->alpn, .strict = tls->strict};
+    const struct cs_tls_peer peer = {
+        .host = cs_sock_tls_host(tls), .alpn = alpn_of(tls), .strict = tls->strict};
     bool server = cs_tls_context_is_server(tls->context);
     const struct cs_tls_stream_spec spec = {.context = tls->context,
                                             .peer = server ? NULL : &peer,

@@ -10,14 +10,16 @@
 
 struct cs_sock;
 
+/* Each socket that has been connected keeps one, for the name: so no byte more than it takes. */
 struct cs_sock_tls {
     struct cs_tls_context *context; /* NULL: no TLS (yet: the host is for a later upgrade) */
-    uint32_t timeout_ms;            /* of the handshakes of a listener */
-    uint64_t deadline_ms;           /* of a connect with everything that belongs to it */
-    const char *host;               /* of a connect, NULL: none */
-    const char *alpn;               /* in place of the context's; NULL: none */
-    bool strict;                    /* an untrusted peer is refused */
-    bool pinned;                    /* the registry keeps an object of Lua's for it */
+    union {
+        uint64_t deadline_ms; /* of a connect with everything that belongs to it */
+        uint32_t timeout_ms;  /* of the handshakes of a listener */
+    };
+    bool strict : 1;         /* an untrusted peer is refused */
+    bool pinned : 1;         /* the registry keeps an object of Lua's for it */
+    bool host : 1, alpn : 1; /* are there, in this order */
     char strings[];
 };
 
@@ -26,6 +28,9 @@ CS_MUST_CHECK struct cs_sock_tls *cs_sock_tls_create(struct cs_tls_context *cont
                                                      const char *host, const char *alpn,
                                                      bool strict);
 void cs_sock_tls_free(struct cs_vm *vm, struct cs_sock_tls *tls); /* accepts NULL */
+
+/* Whom a connect is to reach, NULL: nobody by name. */
+const char *cs_sock_tls_host(const struct cs_sock_tls *tls);
 
 /* The shark object on top of L's stack lives as long as tls. Pops it. */
 CS_RAISES void cs_sock_tls_pin(lua_State *L, struct cs_sock_tls *tls);
