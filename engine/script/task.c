@@ -372,8 +372,9 @@ int cs_task_park(lua_State *L, struct cs_task *t, void (*leave)(struct cs_task *
 }
 
 /* A coroutine that has waited is in no cache. Its state is fetched when it is woken, its frame
- * while the second before it runs, its stack while the one before it does. Lua's own structures
- * are only guessed at: fetching ahead from any address is harmless. */
+ * while the second before it runs, its stack while the one before it does. That a frame is where
+ * i_ci points, and begins with a pointer into the stack, is so in Lua 5.4; were it otherwise, the
+ * wrong memory would be fetched, which is harmless. */
 static void fetch_state(const struct cs_task *t)
 {
     __builtin_prefetch(t->co);

@@ -107,11 +107,47 @@ static void test_graceful(void **state)
     assert_int_equal(f->closed, 0); /* the peers have not ended theirs */
 }
 
+static void abort_both(void *user, struct cs_stream *s, int err)
+{
+    struct fixture *f = user;
+    (void)s;
+    assert_true(err < 0);
+    cs_stream_close(cs_conn_stream(f->conns[A_TURN]), CS_CLOSE_ABORT, 0);
+    cs_stream_close(cs_conn_stream(f->conns[A_TURN + 1]), CS_CLOSE_ABORT, 0);
+}
+
+static const struct cs_stream_user pair_ops = {.on_closed = on_closed, .on_eof = abort_both};
+
+/* One that waits for its turn to end is aborted, because another is found broken in the same turn:
+ * it stands in both lines. */
+static void test_aborted_in_line(void **state)
+{
+    struct fixture *f = *state;
+    static char data[70000];
+    cs_stream_attach(cs_conn_stream(f->conns[A_TURN + 1]), &pair_ops, f);
+    for (unsigned i = 0; i < A_TURN; i++) {
+        cs_stream_close(cs_conn_stream(f->conns[i]), CS_CLOSE_GRACEFUL, 0);
+    }
+    cs_stream_shutdown(cs_conn_stream(f->conns[A_TURN]));
+    close(f->peers[A_TURN + 1]);
+    f->peers[A_TURN + 1] = -1;
+    assert_int_equal(cs_conn_write_long(f->conns[A_TURN + 1], data, sizeof(data)), -EPIPE);
+    cs_loop_again(f->loop);
+    while (f->closed < 2) {
+        cs_loop_turn(f->loop, -1);
+    }
+    for (unsigned i = A_TURN + 2; i < MANY; i++) {
+        cs_stream_close(cs_conn_stream(f->conns[i]), CS_CLOSE_ABORT, 0);
+    }
+    cs_loop_again(f->loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_aborts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_graceful, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_aborted_in_line, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
