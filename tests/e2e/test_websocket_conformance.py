@@ -44,7 +44,7 @@ if role == "server" then
   end, {shark = tls})
 else
   local connect = certificate and require "cosock.tls".client {ca = certificate} or {}
-  connect.timeout = 60000 -- the other end has one at a time
+  connect.timeout = 3600000 -- the other end has one at a time, and TLS begins when its turn comes
   for _ = 1, 4 do -- a connection waits in each
     ba.thread.run(function()
       while true do
