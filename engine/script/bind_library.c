@@ -58,11 +58,13 @@ static int opened(lua_State *L, int status, lua_KContext ctx)
     return results(L, LUA_OK, 0);
 }
 
-/* ba.mkio(io, path), also for ZIP files and for folders in them. Upvalue: that for folders. */
+/* ba.mkio(io, path), also for ZIP files and for folders in them; what is behind that is left out.
+ * Upvalue: that for folders. */
 static int mkio(lua_State *L)
 {
-    int n = lua_gettop(L);
+    int n = lua_gettop(L) < 2 ? lua_gettop(L) : 2;
 
+    lua_settop(L, n);
     if (lua_istable(L, 1)) {
         push_of_module(L, "cosock.zip", "folder");
         lua_insert(L, 1);

@@ -96,6 +96,14 @@ PAGES = {
     "flushed.lsp": "<?lsp response:write 'one ' response:flush() local d = response:deferred() d:write 'two' d:close() ?>",
     "forgotten.lsp": "<?lsp response:deferred():write 'nobody closes it' ?>",
     "raises.lsp": "<?lsp local d = response:deferred() d:write 'answered' app.later(function() d:close() end) error 'on purpose' ?>",
+    "raises-forgotten.lsp": "<?lsp local d = response:deferred() d:setheader('X-Half', 'y') d:write 'half' error 'on purpose' ?>",
+    "unsendable.lsp": """<?lsp
+      local d = response:deferred()
+      d.fields_out["no name"] = "x"
+      trace("unsendable", pcall(d.close, d))
+    ?>""",
+    "short.lsp": "<?lsp local r = request:data 'later' and response:deferred() or response r:setcontentlength(10) r:write 'abc' if r ~= response then r:close() end ?>",
+    "keepless.lsp": "<?lsp local d = response:deferred() response:clearkeepalive() d:write 'x' d:close() ?>",
     "emit.lsp": """<?lsp
       local response = response:deferred()
       _emit = function(...) response:write(...) end
@@ -176,6 +184,28 @@ class DeferredTest(Answers):
         self.daemon.wait_log("write\tnil\tiscommitted", count=4)
         self.daemon.expect("on purpose")
 
+    def test_a_page_that_fails(self):
+        status, headers, body = self.get("/raises-forgotten.lsp")
+        self.assertEqual((status, headers["X-Half"], b"half" in body), (500, None, False))
+        self.daemon.expect("on purpose")
+
+    def test_an_answer_that_cannot_be_sent(self):
+        with self.connect(self.port) as s:
+            s.sendall(b"GET /unsendable.lsp HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(harness.read_all(s), b"", "the connection ends")
+        self.daemon.wait_log("unsendable\tfalse")
+
+    def test_shorter_than_announced(self):
+        """What comes next would be read as the rest of it: nothing does."""
+        for path in ("/short.lsp", "/short.lsp?later=1"):
+            got = self.talk(f"GET {path}", "GET /")
+            head, body = got.split("\r\n\r\n", 1)
+            self.assertEqual((got.count("HTTP/1.1 200"), body), (1, "abc"), path)
+            self.assertIn("Connection: close", head, path)
+            got = self.talk(f"HEAD {path}", "GET /")
+            self.assertEqual((got.count("HTTP/1.1 200"), got.count("Connection: close")), (2, 1), "HEAD has no body")
+        self.assertEqual(self.talk("GET /keepless.lsp", "GET /").count("HTTP/1.1 200"), 1)
+
     def test_in_their_order(self):
         with self.connect(self.port) as s:
             s.sendall(b"GET /hold.lsp?name=a HTTP/1.1\r\nHost: x\r\n\r\nHEAD /hold.lsp?name=b HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -208,6 +238,15 @@ class DeferredTest(Answers):
             self.assertEqual(self.text("/"), "here")
             self.write("www/.go", "")
             self.assertTrue(harness.read_all(s).endswith(b"from before"), "and the connection ends, which newer scripts have not")
+
+
+class IdleTest(Answers):
+    extra = 'head_timeout = "1h", idle_timeout = "100ms"'
+
+    def test_after_a_deferred_answer(self):
+        with self.connect(self.port) as s:
+            s.sendall(b"GET /length.lsp HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertTrue(harness.read_all(s).endswith(b"abcdef"), "and the connection ends after idle_timeout")
 
 
 class FilterTest(Answers):

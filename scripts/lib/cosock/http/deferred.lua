@@ -7,7 +7,8 @@ local deferred = {}
 local Deferred = {status = 200, size = 0, gone = 0, __name = "deferred response"}
 Deferred.__index = Deferred
 
-for _, name in ipairs {"setstatus", "setheader", "setcontenttype", "setcontentlength", "write", "send", "flush", "finish", "take"} do
+for _, name in ipairs {"setstatus", "setheader", "setcontenttype", "setcontentlength", "write", "send", "flush", "finish", "take",
+                       "answer"} do
   Deferred[name] = Response[name]
 end
 
@@ -30,17 +31,32 @@ function Deferred:valid() return not self.over end
 -- A write to a connection that is lost ends nothing: it says so.
 function Deferred:abort() end
 
--- Sends what is left. true; nil, "closed" the second time.
+-- Sends what is left. Whatever becomes of that, this half is over.
+local function complete(self)
+  self.over = true
+  local ok, keep = pcall(self.finish, self)
+  self.later:half_over(ok and keep)
+  if not ok then error(keep, 0) end
+end
+
+-- true; nil, "closed" the second time.
 function Deferred:close()
   if self.over then return nil, "closed" end
-  self.over = true
-  self.later:half_over(self:finish())
+  complete(self)
   return true
 end
 
+-- Nobody has closed it: perhaps because the page has failed, and then it is no answer.
 function Deferred:__gc()
   if self.over or not self.later then return end
-  if not pcall(ba.thread.run, function() self:close() end) then self.later:half_over(false) end -- a finalizer cannot wait
+  local function finish()
+    if self.later.failed and not self.sent then
+      Response.reset(self)
+      Response.senderror(self, 500)
+    end
+    complete(self)
+  end
+  if not pcall(ba.thread.run, finish) then self.later:half_over(false) end -- a finalizer cannot wait
 end
 
 local Exchange = {}

@@ -42,7 +42,9 @@ end
 local function report(self, text)
   local ip, port = self.conn.sock:peername()
   tracep(false, "error", ("page failed: %s %s peer=%s:%s\n%s"):format(self.head.method, self.path, ip, port, text))
-  if self.sent or self.conn.taken then
+  if self.later then
+    self.later.failed = true
+  elseif self.sent or self.conn.taken then
     self.keep = false
     self.lost = true
   else
@@ -75,7 +77,9 @@ local function end_exchange(self)
     self:reset()
     self:senderror(self.broken == "timeout" and 408 or 400)
   end
-  local keep = (self.later or self:finish()) and not self.broken and not self.conn.server.closing
+  local keep = self.keep
+  if not self.later then keep = self:finish() end
+  keep = keep and not self.broken and not self.conn.server.closing
   if keep and self.head.body ~= "none" and not self.body_over then keep = drop_body(self) end
   return keep
 end

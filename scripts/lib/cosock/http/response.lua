@@ -141,6 +141,9 @@ local function head_text(self, length)
     self.sent, self.keep = "close", false
   end
   if self.status >= 400 and self.head.expect and not self.told then self.keep = false end
+  if self.sent == "length" and length and length ~= self.length and self.head.method ~= "HEAD" then
+    self.keep = false -- what is announced and missing would be read from the next answer
+  end
   if not self.keep then
     fields.Connection = "close"
   elseif self.head.version == "1.0" then

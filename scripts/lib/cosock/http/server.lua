@@ -59,7 +59,7 @@ end
 function Conn:give_back(keep)
   self.server.conns[self], self.server.lent[self] = nil, nil
   if keep and not self.server.closing then
-    self.server:accepted(self.sock)
+    self.server:accepted(self.sock, self.server.idle_ms)
   else
     self.sock:close()
   end
@@ -88,16 +88,15 @@ local function one(self, conn, ms)
   return false
 end
 
-local function serve(self, sock)
+local function serve(self, sock, ms)
   local conn <close> = setmetatable({sock = sock, reader = ba.http.reader(sock, "request", LIMITS), server = self}, Conn)
   self.conns[conn] = true
-  local ms = self.head_ms
   while one(self, conn, ms) and not self.closing do ms = self.idle_ms end
 end
 
--- Serves a connected socket that is in blocking mode.
-function Server:accepted(sock)
-  if not pcall(ba.thread.run, function() serve(self, sock) end) then
+-- Serves a connected socket that is in blocking mode. ms: until the first request begins; without: what a head may take.
+function Server:accepted(sock, ms)
+  if not pcall(ba.thread.run, function() serve(self, sock, ms or self.head_ms) end) then
     sock:close() -- too many jobs
   elseif not self.watching then
     self.watching = true
