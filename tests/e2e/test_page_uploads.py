@@ -223,6 +223,7 @@ class UploadTest(web.Client):
         with zipfile.ZipFile(f"{self.directory}/all.zip", "w", zipfile.ZIP_DEFLATED) as z:
             z.writestr(zipfile.ZipInfo("a.txt", (2024, 2, 29, 1, 2, 4)), b"text of a")
             z.writestr("dir/page.lsp", "a page: <?lsp= 1 + 1 ?>")
+            z.writestr("dir/stored.bin", data, zipfile.ZIP_STORED)
             with z.open("big.bin", "w") as f:  # sizes behind the data
                 f.write(data)
         with open(f"{self.directory}/all.zip", "rb") as f:
@@ -233,7 +234,11 @@ class UploadTest(web.Client):
         self.assertEqual(self.text("/inside/a.txt"), "text of a")
         self.assertEqual(self.text("/inside/dir/page.lsp"), "a page: 2")
         self.assertEqual(self.get("/inside/big.bin")[2], data)
-        self.assertEqual(self.get("/inside/big.bin", headers={"Range": "bytes=1048570-1048580"})[2], data[1048570:1048581])
+        part = {"Range": "bytes=1048570-1048580"}
+        status, headers, body = self.get("/inside/dir/stored.bin", headers=part)
+        self.assertEqual((status, headers["Accept-Ranges"], body), (206, "bytes", data[1048570:1048581]))
+        status, headers, body = self.get("/inside/big.bin", headers=part)
+        self.assertEqual((status, headers["Accept-Ranges"], len(body)), (200, None, len(data)), "what is in the middle costs what is before")
         self.assertEqual(self.get("/inside/nothing")[0], 404)
 
     def test_it_costs_no_memory(self):

@@ -128,6 +128,44 @@ check.job("names that lead elsewhere", function()
   eq(read(zio, "good"), "1")
 end)
 
+check.job("replaced while it is open", function()
+  local zio = assert(open {{"a.txt", "public"}, {"sub/.hide", "hidden"}})
+  eq(read(zio, "a.txt"), "public")
+  write(zipped {{"sub/.hide", "hidden!"}, {"a.txt", "public"}})
+  results({nil, "ioerror"}, read(zio, "a.txt"))
+  zio = assert(open {{".hide", "hidden"}, {"a.txt", "public", {offset = 0}}})
+  results({nil, "ioerror"}, read(zio, "a.txt"))
+end)
+
+check.job("very many files", function()
+  local entry = ("<c4I2I2I2I2I2I2I4I4I4I2I2I2I2I2I4I4"):pack("PK\1\2", 20, 20, 0, 0, 0x6000, 0x5976, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0)
+  local list, count = {}, 65534
+  for i = 1, count do
+    list[i] = entry .. ("%03x/%04x"):format(i >> 8, i)
+    if i % 1000 == 0 then ba.sleep(0) end
+  end
+  list = table.concat(list)
+  local text = list .. ("<c4I2I2I2I2I4I4I2"):pack("PK\5\6", 0, 0, count, count, #list, 0, 0)
+  local at, most = 0, 0
+  local file = {seek = function(_, to) at = to end, close = function() end}
+  function file:read(n)
+    ba.sleep(0) -- as files do: what is made of one piece is one turn
+    local data = text:sub(at + 1, at + n)
+    at, most = at + #data, math.max(most, #data)
+    return data ~= "" and data or nil
+  end
+  local zio = assert(require "cosock.zip".open({stat = function() return {type = "regular", size = #text, mtime = 0} end,
+                                                open = function() return file end}, "x"))
+  ok(most < 70000, "read in pieces")
+  eq(zio:stat "0ff".isdir, true)
+  eq(zio:stat "fff", nil)
+end)
+
+check.job("folders in folders without end", function()
+  eq(ba.mkio(io_, assert(open {{("a/"):rep(1000) .. "f", "x"}}) and name) ~= nil, true)
+  results({nil, "invalidparam"}, (function() local _, err = open {{("a/"):rep(30000) .. "f", "x"}} return _, err end)())
+end)
+
 check.job("what is damaged or not known", function()
   local zio = assert(open {{"closed", "x", {flags = 1}}, {"other", "x", {method = 12}}, {"short", LONG, {size = 10}}, {"long", "text", {size = 1000}},
                            {"cut", LONG, {packed = 100}}, {"nowhere", "x", {offset = 1 << 20}}, {"wrong", "x", {offset = 7}},
@@ -135,6 +173,10 @@ check.job("what is damaged or not known", function()
   results({nil, "noaccess"}, read(zio, "closed"))
   results({nil, "noimplementation"}, read(zio, "other"))
   for _, name in ipairs {"short", "long", "cut", "nowhere", "wrong"} do results({nil, "ioerror"}, read(zio, name)) end
+  local file <close> = assert(zio:open "cut")
+  repeat local data, err = file:read(100) until not data
+  for _ = 1, 2 do results({nil, "ioerror"}, file:read(1)) end -- and nothing of what is behind
+  results({nil, "ioerror"}, file:seek(0))
   local data = zipped {{"noise", "\255\255\255\255", {method = 0}}}
   write((data:gsub("\20\0\0\0\0\0\0\96", "\20\0\0\0\8\0\0\96")))
   results({nil, "ioerror"}, read(assert(ba.mkio(io_, name)), "noise"))

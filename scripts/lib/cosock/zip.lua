@@ -1,11 +1,13 @@
 -- ZIP files as io objects, to read (PKWARE's APPNOTE 4.3): what ba.mkio(io, "x.zip") gives. Names, sizes and times are read once, contents
--- when a file in it is opened and read. Without: ZIP64, several disks, encryption, and methods other than "stored" and "deflated".
+-- when a file in it is opened and read. Without: ZIP64, several disks, encryption, methods other than "stored" and "deflated", and the
+-- check of the CRC. A ZIP file that is replaced or changed is to be opened anew: what is opened until then is "ioerror".
 local path = require "cosock.http.path"
 
 local zip = {}
 
 local END, END_MOST = 22, 22 + 65535  -- bytes of the record at the end: fixed, and with its comment
-local DIRECTORY_MOST = 8 << 20        -- bytes of the list of files
+local DIRECTORY_MOST = 8 << 20        -- bytes of the list of files, and of the names of all folders
+local LIST_PIECE = 32768              -- bytes of it that are read at a time
 local PIECE = 4096                    -- compressed bytes that are read at a time: they become 4 MiB at most
 
 -- ---- the list of files ----
@@ -23,24 +25,53 @@ local function time_of(time, date)
                   sec = (time & 31) * 2}
 end
 
--- {name = {size, mtime, packed, method, at, closed}, ...} and the names in their order; nil when it is none. Entries of folders, and names
--- that lead out of the folder, are left out.
-local function parse(text, count)
-  local files, names, at = {}, {}, 1
+-- Whether it is the path of a file below the folder.
+local function is_clean(name)
+  if name == "" or name:find "^/" or name:find "/$" or name:find "[%z\\]" then return false end
+  if not name:find("/", 1, true) then return name ~= "." and name ~= ".." end
+  return not name:find("//", 1, true) and not ("/" .. name .. "/"):find "/%.%.?/"
+end
+
+-- Notes the folders that a file is in, whose names may have `left` bytes. How many are left: less than 0 when they have more.
+local function add_folders(folders, name, left)
+  local folder = name:match "^(.*)/"
+  while folder and not folders[folder] and left >= 0 do
+    folders[folder], left = true, left - #folder
+    folder = folder:match "^(.*)/"
+  end
+  return left
+end
+
+-- {name = {size, time, date, packed, method, at, closed}, ...}, the names in their order, and the set of folders; nil when it is none.
+-- Entries of folders, and names that lead out of the folder, are left out. next_piece(): what comes next of the list, nil at its end;
+-- to read is to wait, so that a long list takes no long turn.
+local function parse(next_piece, count)
+  local files, names, folders, left, text, at = {}, {}, {[""] = true}, DIRECTORY_MOST, "", 1
+
+  local function have(n) -- so many bytes from `at`
+    while #text - at + 1 < n do
+      local data = next_piece()
+      if not data then return false end
+      text, at = text:sub(at) .. data, 1
+    end
+    return true
+  end
+
   for _ = 1, count do
-    if at + 45 > #text or text:sub(at, at + 3) ~= "PK\1\2" then return nil end
+    if not have(46) or text:sub(at, at + 3) ~= "PK\1\2" then return nil end
     local flags, method, time, date, _, packed, size, n, extra, comment = ("<I2I2I2I2I4I4I4I2I2I2"):unpack(text, at + 8)
     local offset = ("<I4"):unpack(text, at + 42)
+    if not have(46 + n + extra + comment) then return nil end
     local name = text:sub(at + 46, at + 45 + n)
-    if #name < n then return nil end
-    local clean, beyond = path.without_dots(name)
-    if not beyond and clean == name and not name:find "^/" and not name:find "/$" and not name:find "[%z\\]" and not files[name] then
-      files[name] = {size = size, mtime = time_of(time, date), packed = packed, method = method, at = offset, closed = flags & 1 ~= 0}
+    if is_clean(name) and not files[name] then
+      files[name] = {size = size, time = time, date = date, packed = packed, method = method, at = offset, closed = flags & 1 ~= 0}
       names[#names + 1] = name
+      left = add_folders(folders, name, left)
+      if left < 0 then return nil end
     end
     at = at + 46 + n + extra + comment
   end
-  return files, names
+  return files, names, folders
 end
 
 -- The same of an open file; nil and an error.
@@ -56,10 +87,13 @@ local function read_list(file, size)
     return nil, "noimplementation", "a ZIP file of several disks, or too large a one"
   end
   file:seek(offset)
-  local list = count > 0 and file:read(length) or ""
-  local files, names = parse(list or "", count)
+  local files, names, folders = parse(function()
+    local data = length > 0 and file:read(math.min(length, LIST_PIECE))
+    length = length - #(data or "")
+    return data or nil
+  end, count)
   if not files then return nil, "invalidparam", "a damaged ZIP file" end
-  return files, names
+  return files, names, folders
 end
 
 -- ---- a file that is read ----
@@ -67,13 +101,14 @@ end
 local File = {__name = "zip file"}
 File.__index = File
 
--- Goes to its first byte. true; nil and an error.
+-- Goes to its first byte. true; nil and an error, also when another file is there: the ZIP file has been replaced.
 local function rewind(self)
   local entry = self.entry
   self.file:seek(entry.at)
   local head, err = self.file:read(30)
   if not head or #head < 30 or head:sub(1, 4) ~= "PK\3\4" then return nil, err or "ioerror" end
   local n, extra = ("<I2I2"):unpack(head, 27)
+  if self.file:read(#self.name) ~= self.name or n ~= #self.name then return nil, "ioerror" end
   self.file:seek(entry.at + 30 + n + extra)
   self.left, self.got = entry.packed, 0 -- bytes to come, and bytes that they have become
   self.rest, self.from, self.at = "", 1, 0 -- what is unread of those begins at `from`; where the reader is
@@ -93,14 +128,18 @@ local function piece(self)
   return data
 end
 
--- Exactly n bytes, fewer at the end; nil there; nil and an error.
+-- Exactly n bytes, fewer at the end; nil there; nil and an error, from then on always.
 local function take(self, n)
+  if self.failed then return nil, self.failed end
   local size = #self.rest - self.from + 1
   if size < n then
     local parts = {self.rest:sub(self.from)}
     while size < n do
       local data, err = piece(self)
-      if err then return nil, err end
+      if err then
+        self.failed = err
+        return nil, err
+      end
       if not data then break end
       parts[#parts + 1], size = data, size + #data
     end
@@ -136,10 +175,11 @@ end
 -- To that byte; forwards it is read, backwards it is begun again.
 function File:seek(to)
   to = math.tointeger(to) or error("bad argument #1 to 'seek' (a number of bytes expected)", 2)
-  if to < self.at then
+  if to < self.at and not self.failed then
     local ok, err = rewind(self)
-    if not ok then return nil, err end
+    if not ok then self.failed = err end
   end
+  if self.failed then return nil, self.failed end
   while self.at < to do
     local data, err = take(self, math.min(to - self.at, 65536))
     if not data then return nil, err or "invalidparam" end
@@ -164,26 +204,22 @@ local function full(self, text)
   return self.folder == "" and clean or clean == "" and self.folder or self.folder .. "/" .. clean
 end
 
--- Whether something in the file is below it.
-local function is_folder(self, name)
-  if name == "" then return true end
-  for _, other in ipairs(self.names) do
-    if other:sub(1, #name + 1) == name .. "/" then return true end
-  end
-  return false
-end
-
 -- A file to read. Errors: noaccess (another mode, or encrypted), noimplementation (its method).
 function Zip:open(text, mode)
   if mode and mode:find "[^rb]" then return nil, "noaccess" end
   local name = full(self, text)
   local entry = name and self.entries[name]
-  if not entry then return nil, name and is_folder(self, name) and "noaccess" or "notfound" end
+  if not entry then return nil, name and self.folders[name] and "noaccess" or "notfound" end
   if entry.closed then return nil, "noaccess" end
   if entry.method ~= 0 and entry.method ~= 8 then return nil, "noimplementation" end
   local file, err = self.io:open(self.path)
   if not file then return nil, err end
-  local handle = setmetatable({file = file, entry = entry}, File)
+  local stat = self.io:stat(self.path)
+  if not stat or stat.mtime ~= self.mtime or stat.size ~= self.size then -- it is no longer what the list is of
+    file:close()
+    return nil, "ioerror"
+  end
+  local handle = setmetatable({file = file, name = name, entry = entry}, File)
   local ok
   ok, err = rewind(handle)
   if not ok then
@@ -193,19 +229,20 @@ function Zip:open(text, mode)
   return handle
 end
 
+-- As of other io objects; sequential: what is in the middle of it costs what is before.
 function Zip:stat(text)
   local name = full(self, text)
   local entry = name and self.entries[name]
   local last = name and name:match "[^/]*$"
-  if entry then return {name = last, mtime = entry.mtime, size = entry.size, isdir = false, type = "regular"} end
-  if not name or not is_folder(self, name) then return nil, "notfound" end
+  if entry then return {name = last, mtime = time_of(entry.time, entry.date), size = entry.size, isdir = false, type = "regular", sequential = entry.method ~= 0} end
+  if not name or not self.folders[name] then return nil, "notfound" end
   return {name = last, mtime = self.mtime, size = 0, isdir = true, type = "directory"}
 end
 
 -- Iterates over the names in a folder; details: also whether it is a folder, its time and its size.
 function Zip:files(text, details)
   local name = full(self, text)
-  if not name or not is_folder(self, name) then return nil, "notfound" end
+  if not name or not self.folders[name] then return nil, "notfound" end
   local prefix, seen, list = name == "" and "" or name .. "/", {}, {}
   for _, other in ipairs(self.names) do
     local child = other:sub(1, #prefix) == prefix and other:match("^[^/]+", #prefix + 1)
@@ -220,7 +257,7 @@ function Zip:files(text, details)
     local child = list[i]
     local entry = child and self.entries[prefix .. child]
     if not child or not details then return child end
-    return child, entry == nil, entry and entry.mtime or self.mtime, entry and entry.size or 0
+    return child, entry == nil, entry and time_of(entry.time, entry.date) or self.mtime, entry and entry.size or 0
   end
 end
 
@@ -257,17 +294,18 @@ function zip.open(io, text)
   local file
   file, err = io:open(text)
   if not file then return nil, err end
-  local entries, names, why = read_list(file, stat.size)
+  local entries, names, more = read_list(file, stat.size)
   file:close()
-  if not entries then return nil, names, why end
-  return setmetatable({io = io, path = text, entries = entries, names = names, folder = "", mtime = stat.mtime}, Zip)
+  if not entries then return nil, names, more end
+  return setmetatable({io = io, path = text, entries = entries, names = names, folders = more, folder = "", mtime = stat.mtime, size = stat.size},
+                      Zip)
 end
 
 -- A folder inside one.
 function zip.folder(self, text)
   if getmetatable(self) ~= Zip then error("bad argument #1 to 'mkio' (io expected, got table)", 2) end
   local name = full(self, text)
-  if not name or not is_folder(self, name) then return nil, "notfound" end
+  if not name or not self.folders[name] then return nil, "notfound" end
   local copy = setmetatable({}, Zip)
   for key, value in pairs(self) do copy[key] = value end
   copy.folder = name

@@ -23,7 +23,7 @@ local function describe(path, stat)
   local type = ba.mime(path:match "%.([^./]+)$" or "") or "application/octet-stream"
   if type:find "^text/" and not type:find "charset" then type = type .. "; charset=utf-8" end
   return {size = stat.size, mtime = stat.mtime, type = type, etag = ('"%x-%x"'):format(stat.mtime, stat.size),
-          modified = ba.encdate(stat.mtime)}
+          modified = ba.encdate(stat.mtime), ranges = not stat.sequential}
 end
 
 local function whole(io, path, size)
@@ -34,7 +34,7 @@ local function whole(io, path, size)
   return #data == size and data or nil
 end
 
--- What is there under a clean path, or nil: {isdir = true} or {size, mtime, type, etag, modified [, body]}. Others may keep
+-- What is there under a clean path, or nil: {isdir = true} or {size, mtime, type, etag, modified, ranges [, body]}. Others may keep
 -- what they make of the file in it; it lasts until the file changes.
 function Folder:look(path)
   local entry, now = self.known[path], ba.clock()
@@ -191,8 +191,11 @@ function Folder:send(x, path, entry)
   local status = condition(header, entry)
   fields.ETag, fields["Last-Modified"] = entry.etag, entry.modified
   if status ~= 200 then return x:answer(status, nil, "") end
-  fields["Accept-Ranges"] = "bytes"
-  local list = ranges(header, entry)
+  local list
+  if entry.ranges then
+    fields["Accept-Ranges"] = "bytes"
+    list = ranges(header, entry)
+  end
   if list and #list == 0 then
     fields["Content-Range"] = ("bytes */%d"):format(entry.size)
     return x:senderror(416)
