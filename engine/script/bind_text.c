@@ -222,6 +222,8 @@ static int text_deflate(lua_State *L)
 
 #define INFLATE_TYPE "ba.inflate"
 #define INFLATE_PIECE 16384
+/* What one call makes: nothing else runs meanwhile. */
+#define INFLATE_MAX ((size_t)16 << 20)
 
 struct inflate {
     struct cs_inflate *state;
@@ -248,11 +250,13 @@ static int inflate_gc(lua_State *L)
     return 0;
 }
 
-/* f(data): what it becomes, and whether that is the end; nil, "invalidparam": it is damaged. */
+/* f(data): what it becomes, and whether that is the end; nil, "invalidparam": it is damaged; nil,
+ * "toomuchdata": it becomes more than INFLATE_MAX. After an error there is no more of the stream.
+ */
 static int inflate_call(lua_State *L)
 {
     struct inflate *f = luaL_checkudata(L, 1, INFLATE_TYPE);
-    size_t len, size;
+    size_t len, size, made = 0;
     const void *data = cs_check_bytes(L, 2, &len);
     luaL_Buffer b;
     int got = f->state ? 0 : -EPROTO;
@@ -263,8 +267,15 @@ static int inflate_call(lua_State *L)
 
         size = INFLATE_PIECE;
         got = got < 0 ? got : cs_inflate(f->state, &data, &len, to, &size);
-        luaL_addsize(&b, got < 0 ? 0 : size);
-    } while (got == 0 && (len > 0 || size == INFLATE_PIECE));
+        size = got < 0 ? 0 : size;
+        luaL_addsize(&b, size);
+        made += size;
+    } while (got == 0 && made <= INFLATE_MAX && (len > 0 || size == INFLATE_PIECE));
+    if (made > INFLATE_MAX) {
+        cs_inflate_destroy(f->state);
+        f->state = NULL;
+        return cs_push_error(L, CS_ETOOBIG);
+    }
     luaL_pushresult(&b);
     if (got == -ENOMEM) {
         return luaL_error(L, "not enough memory");

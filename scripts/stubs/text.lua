@@ -33,7 +33,7 @@ function ba.deflate(s, zlib) end
 
 ---Extension: a function for one compressed stream: what the bytes become, and whether that was the end.
 ---@param zlib? boolean with the head and tail of RFC 1950
----@return fun(s: string): string?, boolean|"invalidparam"
+---@return fun(s: string): string?, boolean|"invalidparam"|"toomuchdata"
 function ba.inflate(zlib) end
 
 ---The media type of a file name's extension, and whether it is known.

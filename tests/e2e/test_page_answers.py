@@ -133,6 +133,7 @@ PAGES = {
     ".pages/json.lsp": "<?lsp response:json {a = 1} ?>",
     ".pages/none.lsp": "<?lsp response:setstatus(204) ?>",
     ".pages/error.lsp": "<?lsp print 'half a page' error 'on purpose' ?>",
+    ".pages/vary.lsp": "<?lsp response:setheader('vary', request:data 'vary') response:setheader('etag', 'W/\"1\"') ?>text",
     ".pages/file.txt": "a file",
 }
 LINES = "a page " + "".join(f"line {i}\n" for i in range(1, 5001))
@@ -264,6 +265,16 @@ class FilterTest(Answers):
             self.assertEqual((headers["Content-Encoding"], zlib.decompress(body, -15)), ("deflate", text))
         status, headers, body = self.get("/filtered/small.lsp?how=raw", method="HEAD")
         self.assertEqual((status, headers["Content-Encoding"], body), (200, "deflate", b""))
+
+    def test_fields_of_what_is_compressed(self):
+        _, headers, _ = self.get("/filtered/file.txt?how=raw")
+        self.assertEqual((headers["ETag"][:3], headers["Accept-Ranges"], headers["Vary"]), ('W/"', None, "Accept-Encoding"))
+        self.assertEqual(self.get("/filtered/file.txt?how=raw", headers={"If-None-Match": headers["ETag"]})[0], 304)
+        for before, after in (("Cookie", "Cookie, Accept-Encoding"), ("accept-encoding,x", "accept-encoding,x"), ("*", "*")):
+            _, headers, _ = self.get(f"/filtered/vary.lsp?how=raw&vary={before}")
+            self.assertEqual((headers["Vary"], headers["ETag"], headers["Content-Encoding"]), (after, 'W/"1"', "deflate"))
+        status, headers, body = self.get("/filtered/file.txt?how=raw", headers={"Range": "bytes=2-3"})
+        self.assertEqual((status, headers["Content-Encoding"], headers["Content-Range"], body), (206, None, "bytes 2-3/6", b"fi"))
 
     def test_nothing_to_compress(self):
         status, headers, body = self.get("/filtered/none.lsp?how=raw")

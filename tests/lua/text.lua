@@ -69,6 +69,11 @@ check.job("compression", function()
   results({"", false}, ba.inflate() "")
   results({nil, "invalidparam"}, ba.inflate() "\255\255\255")
   results({nil, "invalidparam"}, ba.inflate(true)(ba.deflate "text"))
+  local block = "\0\255\255\0\0" .. ("x"):rep(65535) -- one that is not the last
+  eq(#ba.inflate()(block:rep(256)), 256 * 65535)
+  local f = ba.inflate()
+  results({nil, "toomuchdata"}, f(block:rep(257)))
+  results({nil, "invalidparam"}, f "")
   raises("string expected", ba.inflate())
 end)
 

@@ -18,11 +18,26 @@ function Filter:collect(data)
   return true
 end
 
--- The whole compressed, with the fields that say so.
+-- `Vary` with that field (RFC 9110 12.5.5). before: what it is, text or a list.
+local function vary(before, name)
+  local text = type(before) == "table" and table.concat(before, ", ") or before or ""
+  for known in text:lower():gmatch "[^%s,]+" do
+    if known == "*" or known == name:lower() then return text end
+  end
+  return text == "" and name or text .. ", " .. name
+end
+
+-- The whole compressed, with the fields that say so. A part of something, or what is so already, stays as it is.
 local function encoded(self, x)
   local fields = x.fields_out
-  if not self.parts[1] or fields["Content-Encoding"] then return table.concat(self.parts) end
-  fields["Content-Encoding"], fields["Content-Length"], fields.Vary = "deflate", nil, fields.Vary or "Accept-Encoding"
+  if not self.parts[1] or fields["Content-Encoding"] or x:containsheader "Content-Range" or x.status == 206 then
+    return table.concat(self.parts)
+  end
+  fields["Content-Encoding"], fields["Content-Length"], fields["Accept-Ranges"] = "deflate", nil, nil
+  fields.Vary = vary(fields.Vary, "Accept-Encoding")
+  for name, value in pairs(fields) do -- other bytes, the same content (RFC 9110 8.8.3)
+    if name:lower() == "etag" and tostring(value):find '^"' then fields[name] = "W/" .. value end
+  end
   return ba.deflate(self.parts, self.zlib)
 end
 
