@@ -119,6 +119,11 @@ class UsersTest(web.Client):
         self.assertEqual(len(self.get("/hashed/x")[1].get_all("WWW-Authenticate")), 2)
         for user, status in (("anna:secret", 200), ("anna:secret", 200), ("anna:x", 401), ("bert:secret", 401)):
             self.assertIn(f"[{status}]", self.digest("/hashed/x", user), user)
+        for user in ("anna", "bert"):  # a wrong answer does not tell who has a hash
+            wrong = (f'Digest username="{user}", realm="place", nonce="x", uri="/hashed/x", response="{"0" * 64}", cnonce="c", nc=00000001, '
+                     'qop=auth, algorithm=SHA-256')
+            _, headers, _ = self.get("/hashed/x", headers={"Authorization": wrong})
+            self.assertRegex(headers["WWW-Authenticate"], "algorithm=MD5.*stale=true", user)
         self.assertIn("[200]", self.digest("/plain/x", "kids:kids"))
 
     def test_the_form(self):

@@ -32,7 +32,7 @@ end
 
 -- However it ends.
 local File = {__close = function(self)
-  self.file:close()
+  pcall(self.file.close, self.file) -- it may raise where nothing can wait; the file goes all the same
   if not self.whole then self.io:remove(self.hidden) end
 end}
 File.__index = File
