@@ -472,6 +472,12 @@ class Case(unittest.TestCase):
             f.write(content)
         return path
 
+    def write_app(self, files):
+        """The files of an application, {name: content}, in the folder "www"."""
+        for name, content in files.items():
+            os.makedirs(os.path.dirname(f"{self.directory}/www/{name}"), exist_ok=True)
+            self.write(f"www/{name}", content)
+
     def run_cosockd(self, arguments, **options):
         d = Daemon(self, arguments, **options)
         self.daemons.append(d)

@@ -1,7 +1,6 @@
 """Answers that are not written to the client at once: deferred ones, which outlive their page, and those that a filter takes."""
 
 import http.client
-import os
 import subprocess
 import zlib
 
@@ -144,9 +143,7 @@ class Answers(web.Client):
 
     def setUp(self):
         super().setUp()
-        for name, text in PAGES.items():
-            os.makedirs(os.path.dirname(f"{self.directory}/www/{name}"), exist_ok=True)
-            self.write(f"www/{name}", text)
+        self.write_app(PAGES)
         self.write("www/.pages/big.bin", "x" * 300000)
         self.port = harness.free_port()
         self.daemon = self.service(f'service "www" {{ app = "www", listen = "127.0.0.1:{self.port}", {self.extra} }}\n', [self.port])

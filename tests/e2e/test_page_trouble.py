@@ -2,7 +2,6 @@
 memory stays bounded, and others are served meanwhile."""
 
 import contextlib
-import os
 import selectors
 import socket
 import time
@@ -30,9 +29,7 @@ IDLE = 3000  # connections; 10,000 cost the same each
 class Trouble(harness.Case):
     def setUp(self, extra=""):
         super().setUp()
-        os.mkdir(f"{self.directory}/www")
-        for name, text in PAGES.items():
-            self.write(f"www/{name}", text)
+        self.write_app(PAGES)
         self.port = harness.free_port()
         self.daemon = self.service(f'service "www" {{ app = "www", listen = "127.0.0.1:{self.port}", {extra} }}\n', [self.port])
 

@@ -82,8 +82,7 @@ class UploadTest(web.Client):
     def setUp(self):
         super().setUp()
         os.makedirs(f"{self.directory}/www/.files/sub")
-        for name, text in PAGES.items():
-            self.write(f"www/{name}", text)
+        self.write_app(PAGES)
         self.files = f"{self.directory}/www/.files"
         self.port = harness.free_port()
         self.daemon = self.service(f'stop_timeout = "1s"\nservice "www" {{ app = "www", listen = "127.0.0.1:{self.port}" }}\n', [self.port])

@@ -1,7 +1,6 @@
 """Users of pages from a table or JSON (ba.create.jsonuser), with passwords or their hashes, and what their roles may do."""
 
 import hashlib
-import os
 import subprocess
 
 import harness
@@ -79,9 +78,7 @@ PAGES = {
 class UsersTest(web.Client):
     def setUp(self):
         super().setUp()
-        os.mkdir(f"{self.directory}/www")
-        for name, text in PAGES.items():
-            self.write(f"www/{name}", text)
+        self.write_app(PAGES)
         self.port = harness.free_port()
         self.daemon = self.service(f'service "www" {{ app = "www", listen = "127.0.0.1:{self.port}" }}\n', [self.port])
 
