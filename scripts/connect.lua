@@ -22,10 +22,12 @@ if type(args) ~= "table" then args = {listen = args, destinations = select(2, ..
 options.check_service(args, "listen destinations users connect_timeout idle_timeout")
 local out = outbound.new(args, {"*:443"})
 
-local function refuse(client, status, header)
+-- why: for the client and the log.
+local function refuse(client, status, why, header)
+  tracep("info", ("%s: %d, %s"):format(client:peername() or "unix", status, why))
   header = header or {}
-  header["Content-Length"], header.Connection = 0, "close"
-  client:write(ba.http.response(status, header))
+  header["Content-Type"], header["Content-Length"], header.Connection = "text/plain; charset=utf-8", #why + 1, "close"
+  client:write(ba.http.response(status, header) .. why .. "\n")
   client:close()
 end
 
@@ -40,18 +42,18 @@ local STATUS = {denied = 403, timeout = 504, cannotresolve = 502}
 
 -- Runs as a cosocket of its own, whose socket becomes the connection to the destination.
 local function serve(_, client)
-  local head, err, status = ba.http.reader(client, "request"):head(HEAD_MS)
+  local head, err, status, why = ba.http.reader(client, "request"):head(HEAD_MS)
   if not head then
-    if err == "badrequest" then return refuse(client, status) end
+    if err == "badrequest" then return refuse(client, status, why) end
     return client:close()
   end
-  if head.method ~= "CONNECT" then return refuse(client, 405, {Allow = "CONNECT"}) end
-  if not may(head) then return refuse(client, 407, {["Proxy-Authenticate"] = 'Basic realm="cosockd"'}) end
+  if head.method ~= "CONNECT" then return refuse(client, 405, "only CONNECT is served here", {Allow = "CONNECT"}) end
+  if not may(head) then return refuse(client, 407, "none of the users", {["Proxy-Authenticate"] = 'Basic realm="cosockd"'}) end
   local to = address.parse(head.target)
-  if not to or not to.host or head.body ~= "none" then return refuse(client, 400) end
-  local server
-  server, err = out:connect(to.host, to.port)
-  if not server then return refuse(client, STATUS[err] or 502) end
+  if not to or not to.host or head.body ~= "none" then return refuse(client, 400, "no destination") end
+  local server, reason
+  server, err, _, reason = out:connect(to.host, to.port)
+  if not server then return refuse(client, STATUS[err] or 502, ("%s: %s"):format(head.target, reason or err)) end
   client:write "HTTP/1.1 200 Connection established\r\n\r\n"
   out:carry(client, server)
 end

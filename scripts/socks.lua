@@ -22,6 +22,8 @@ if type(args) ~= "table" then args = {listen = args, destinations = select(2, ..
 options.check_service(args, "listen destinations users connect_timeout idle_timeout")
 local out = outbound.new(args, {"*:*"})
 
+local function note(client, why) tracep("info", ("%s: %s"):format(client:peername() or "unix", why)) end
+
 -- A text with its length in front.
 local function counted(read)
   local n = read(1)
@@ -36,6 +38,7 @@ local function login(client, read)
   local method = out.users and "\2" or "\0"
   if not methods:find(method, 1, true) then
     client:write "\5\255"
+    note(client, out.users and "it offers no user and password" or "it insists on a user or the like")
     return false
   end
   client:write("\5" .. method)
@@ -46,6 +49,7 @@ local function login(client, read)
   if not password then return false end
   local known = out:knows(user, password)
   client:write(known and "\1\0" or "\1\1")
+  if not known then note(client, "none of the users") end
   return known
 end
 
@@ -82,8 +86,9 @@ local function serve(_, client)
   local host, port
   if login(client, read) then host, port = destination(client, read) end
   if not host then return client:close() end
-  local server, err, name = out:connect(host, port)
+  local server, err, name, reason = out:connect(host, port)
   if not server then
+    note(client, ("%s:%d: %s"):format(host, port, reason or err))
     reply(client, REPLIES[err] or REPLIES[name] or "\1")
     return client:close()
   end

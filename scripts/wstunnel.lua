@@ -1,10 +1,10 @@
 -- TCP through a WebSocket to a peer cosockd: where only HTTPS gets through. One end of each:
 --
 --   service "ssh" {                                          -- here: plain TCP in, a WebSocket out
---       script = "wstunnel.lua", listen = "127.0.0.1:2222", url = "wss://gate.example.com/ssh", secret = "a long one",
+--       script = "wstunnel.lua", listen = "127.0.0.1:2222", url = "wss://gate.example.com/ssh", secret = "a-long-one",
 --   }
 --   service "gate" {                                         -- there: a WebSocket in, plain TCP out
---       script = "wstunnel.lua", listen = ":443", targets = { ["/ssh"] = "127.0.0.1:22" }, secret = "a long one",
+--       script = "wstunnel.lua", listen = ":443", targets = { ["/ssh"] = "127.0.0.1:22" }, secret = "a-long-one",
 --       tls = { cert = "/etc/ssl/gate.pem", key = "/etc/ssl/private/gate.key" },
 --   }
 --

@@ -152,6 +152,9 @@ class ConnectTest(ProxyCase):
             with self.connect(port) as s:
                 s.sendall(text)
                 self.assertIn(code, harness.read_all(s).split(b"\r\n")[0], text)
+        for why in ("502, 127.0.0.1:\\d+: connection refused", "403, 127.0.0.1:1: not among the destinations",
+                    "403, 127.0.0.2:\\d+: this machine, which", "405, only CONNECT"):
+            self.daemons[-1].wait_log(f"info .*connect.lua:\\d+: 127.0.0.1: {why}")
 
     def test_the_machines_own_address(self):
         """Nobody means it by a pattern; known only once connected."""
@@ -191,6 +194,8 @@ class SocksTest(ProxyCase):
         port = self.script("socks.lua", 'users = { joe = "secret" }')
         for user, code in (("joe:secret@", 0), ("joe:wrong@", 97), ("eve:nil@", 97), ("", 97)):
             self.assertEqual(self.curl("-x", f"socks5://{user}127.0.0.1:{port}", self.page())[0], code, user)
+        for why in ("none of the users", "it offers no user and password"):
+            self.daemons[-1].wait_log(f"info .*socks.lua:\\d+: 127.0.0.1: {why}")
 
     def talk(self, port, *pieces):
         """What comes back when all of it is sent at once."""
@@ -218,6 +223,7 @@ class SocksTest(ProxyCase):
                            (request(here, nginx, 2), 7), (request(here, nginx, 3), 7), (b"\5\1\0\2", 8), (request(here, 0), 1),
                            (request(name("a b"), 1), 1), (request(name("unix:/x"), 1), 1)):
             self.assertEqual(self.talk(port, hello, what)[:4], bytes([5, 0, 5, code]), what)
+        self.daemons[-1].wait_log(f"info .*: 127.0.0.1:{dead}: connection refused")
         self.assertEqual(self.talk(port, b"\5\1\2"), b"\5\xff")
         for nothing in (b"\4\1\0\x50\x7f\0\0\1\0", b"GET / HTTP/1.0\r\n\r\n"):
             self.assertEqual(self.talk(port, nothing), b"")

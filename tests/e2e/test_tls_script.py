@@ -150,11 +150,19 @@ class TerminateTest(TlsCase):
 
     def test_the_certificate_for_the_name(self):
         rsa, ec = self.pki.issue("*.b.example", key="rsa"), self.pki.issue("c.example")
-        front = self.front(f"certs = {{ {{ {self.pair(*rsa)} }}, {{ {self.pair(*ec)} }} }}")
-        for name, key in (("front.example", "EC"), ("x.b.example", "RSA"), ("c.example", "EC")):
-            with self.connect(front.port) as raw:
-                with client_context(self.pki.ca).wrap_socket(raw, server_hostname=name) as s:  # checks the name
-                    self.assert_echo_on(s)
+        more = f"{{ {self.pair(*rsa)} }}, {{ {self.pair(*ec)} }}"
+        fronts = [Front(self, "tls") for _ in "ab"]
+        upstream = f'upstreams = "127.0.0.1:{self.server(harness.echo).port}"'
+        daemon = self.service(f"""
+            service "pair" {{ script = "tls.lua", listen = "{fronts[0].listen}", {upstream}, tls = {{ {self.pair()}, certs = {{ {more} }} }} }}
+            service "list" {{ script = "tls.lua", listen = "{fronts[1].listen}", {upstream}, tls = {{ certs = {{ {more} }} }} }}
+        """)
+        for front, names in zip(fronts, (("front.example", "x.b.example", "c.example"), ("x.b.example", "c.example"))):
+            front.ready(daemon)
+            for name in names:
+                with self.connect(front.port) as raw:
+                    with client_context(self.pki.ca).wrap_socket(raw, server_hostname=name) as s:  # checks the name
+                        self.assert_echo_on(s)
 
     def test_clients_must_show_a_certificate(self):
         front = self.front(f'client_ca = "{self.pki.ca}"')

@@ -135,9 +135,11 @@ class BridgeTest(BothBridges, BridgeCase):
         self.assertEqual(self.open(port, "/anything?token=two+words").message()[1], b"b")
         for target in ("/", "/A", "/a/", "/a?token=no", "/?token="):
             self.assertEqual(self.refused(port, target), 404, target)
+        self.daemon.wait_log("info .*: 127.0.0.1: 404, no target for its path or token")
 
     def test_target_that_is_not_there(self):
         self.assertEqual(self.refused(self.bridge(f'target = "127.0.0.1:{harness.free_port()}"')), 502)
+        self.daemon.wait_log("info .*: 127.0.0.1: 502, 127.0.0.1:\\d+: connection refused")
 
     def test_subprotocol_and_origin(self):
         origin = self.server(harness.echo)

@@ -35,6 +35,12 @@ local function find_target(given, head)
   return given.targets and given.targets[path] or given.target
 end
 
+-- why: for the client and the log; what: for the log instead.
+local function refuse(client, status, why, what)
+  tracep("info", ("%s: %d, %s"):format(client:peername() or "unix", status, what or why or ba.http.reason(status)))
+  websocket.refuse(client, status, why)
+end
+
 -- Milliseconds of given[name] as the seconds of an option of ba.socket.websocket.
 local function seconds(given, name, default) return options.duration(given, name, default, true) / 1000 end
 
@@ -61,18 +67,18 @@ function gateway.serve(given, agree)
   local function carry(_, client)
     local head, err, status = ba.http.reader(client, "request"):head(head_ms)
     if not head then
-      if err == "badrequest" then return websocket.refuse(client, status) end
+      if err == "badrequest" then return refuse(client, status) end
       return client:close()
     end
     local answer, why
     answer, status, why = websocket.answer(head, agree)
     if answer and agree.check then answer, status, why = agree.check(head) end
-    if not answer then return websocket.refuse(client, status, why) end
+    if not answer then return refuse(client, status, why) end
     local target = find_target(given, head)
-    if not target then return websocket.refuse(client, 404) end
-    local server
-    server, err = address.connect(target, connect)
-    if not server then return websocket.refuse(client, err == "timeout" and 504 or 502) end
+    if not target then return refuse(client, 404, nil, "no target for its path or token") end
+    local server, reason
+    server, err, _, reason = address.connect(target, connect)
+    if not server then return refuse(client, err == "timeout" and 504 or 502, nil, ("%s: %s"):format(target, reason or err)) end
     if not websocket.accept(client, head, agree) or not ba.socket.relay(client, server, relay) then
       client:close()
       server:close()

@@ -79,30 +79,33 @@ local function match(self, host, port)
   return found
 end
 
+local NEAR = "this machine, which no destination names itself"
+
 -- This machine and its link: nobody means these by a pattern. (Its other addresses: see connect.)
 local function is_near(ip)
   ip = ip:gsub("^::ffff:", "")
   return ip:find "^127%." or ip:find "^0%." or ip:find "^169%.254%." or ip == "::1" or ip == "::" or ip:find "^fe[89ab]"
 end
 
--- Called by a cosocket that is not connected: its socket becomes the connection. nil, "denied"; nil and the error of connect.
+-- Called by a cosocket that is not connected: its socket becomes the connection. nil, "denied", nil and why;
+-- nil and the error of connect.
 function methods:connect(host, port)
   host = spelling(host:lower():gsub("%.$", ""))
   if not host then return nil, "cannotresolve" end
   local how = match(self, host, port)
-  if not how then return nil, "denied" end
+  if not how then return nil, "denied", nil, "not among the destinations" end
   if how == "pattern" then
     local ip, err = ba.socket.toip(host)
     if not ip then return nil, err end
-    if is_near(ip) then return nil, "denied" end
+    if is_near(ip) then return nil, "denied", nil, NEAR end
     host = ip -- another look might find another one
   end
-  local sock, err, code = ba.socket.connect(host, port, {timeout = self.timeout})
+  local sock, err, code, reason = ba.socket.connect(host, port, {timeout = self.timeout})
   if sock and how == "pattern" and sock:peername() == sock:sockname() then -- an address of this machine's own
     sock:close()
-    return nil, "denied"
+    return nil, "denied", nil, NEAR
   end
-  return sock, err, code
+  return sock, err, code, reason
 end
 
 -- Both sockets are the engine's from here on.

@@ -21,7 +21,8 @@ end
 local function add_pairs(shark, given)
   local certs = options.list("certs", given.certs)
   for i, pair in ipairs(certs) do options.check(("tls: certs[%d]"):format(i), pair, PAIR) end
-  local pairs_ = {given.cert and given, table.unpack(certs)}
+  local pairs_ = {table.unpack(certs)}
+  if given.cert then table.insert(pairs_, 1, given) end
   for _, pair in ipairs(pairs_) do
     shark:addcert(must(ba.create.sharkcert {cert = pair.cert, key = pair.key, password = pair.password,
                                             password_file = pair.password_file, ocsp = pair.ocsp}))
