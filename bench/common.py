@@ -35,6 +35,8 @@ def arguments(parser):
     parser.add_argument("--keep-sysctls", action="store_true", help="leave the kernel's settings as they are")
     parser.add_argument("--rt", action="store_true",
                         help=f"run under SCHED_RR {RT_PRIORITY}, before what else runs here (as root)")
+    parser.add_argument("--patience", type=float, default=900, metavar="S",
+                        help="seconds that may go into repeating runs from which the hypervisor stole CPU time (default 900)")
 
 
 class Sysctls:
@@ -221,11 +223,15 @@ def load_command(mode, port, *options, pids=()):
 
 
 def load(mode, port, *options, cpu=None, pids=()):
-    """One run of the load generator: its result, in which "ok" says whether every byte was right."""
+    """One run of the load generator: its result, in which "ok" says whether every byte was right. "empty": nothing was wrong,
+    but no request was made and answered while it measured, so nothing is known."""
     run = subprocess.run(load_command(mode, port, *options, pids=pids), capture_output=True, text=True,
                          stdin=subprocess.DEVNULL, check=False, preexec_fn=pinned(cpu))
     lines = run.stdout.strip().split("\n")
-    return json.loads(lines[-1]) if lines[-1].startswith("{") else {"ok": False, "note": run.stderr}
+    r = json.loads(lines[-1]) if lines[-1].startswith("{") else {"ok": False, "note": run.stderr}
+    if mode != "bulk" and "count" in r and not r["bad"] + r["lost"] + r["failed"] and not (r["count"] and "latency_us" in r):
+        r |= {"ok": False, "empty": True}
+    return r
 
 
 class Holding:

@@ -7,6 +7,7 @@ import tempfile
 import common
 import peers
 from common import say
+from steal import Steal
 
 GIB = 1 << 30
 
@@ -22,6 +23,8 @@ class Runs:
         self.sink = None
         self.started = []  # all processes but the origin
         self.samples = {}  # (work, peer) -> one value per round, None where it failed
+        self.stolen = {}  # (work, peer) -> milliseconds stolen from each of these, None where nobody looked
+        self.steal = Steal(self.cpus[:2], o.patience)
         self.failures = []
 
     def cpu(self, which):
@@ -71,19 +74,25 @@ class Runs:
 
     def run_load(self, peer, mode, *options):
         """The result of a load against the peer, or None when it failed."""
-        r = common.load(mode, peer.port, "--limit", 30, "--alarm", 120, *options, *peer.load_options, cpu=self.cpu(1),
-                        pids=[peer.process.pid])
+        r = self.steal.run(lambda: common.load(mode, peer.port, "--limit", 30, "--alarm", 120, *options, *peer.load_options,
+                                               cpu=self.cpu(1), pids=[peer.process.pid]))
         if not r["ok"]:
             self.fail(f"{peer.name}: {mode} {' '.join(map(str, options))}: {r}")
             return None
         return r
 
-    def keep(self, work, peer, value):
+    def keep(self, work, peer, value, r=None):
+        """value: of this round, None if it failed. r: the result of the load that it is from, if it is from one."""
         self.samples.setdefault((work, peer.name), []).append(value)
+        self.stolen.setdefault((work, peer.name), []).append(r and r["stolen_ms"])
 
     def keep_cpu(self, work, peer, r, of):
         """CPU seconds for each of `of` of a result, which may be None."""
-        self.keep(work, peer, r and r["cpu_ns"] / 1e9 / of(r))
+        self.keep(work, peer, r and r["cpu_ns"] / 1e9 / of(r), r)
+
+    def kept(self):
+        """All samples, for the JSON."""
+        return [{"work": w, "peer": p, "values": v, "stolen_ms": self.stolen[w, p]} for (w, p), v in self.samples.items()]
 
     def hold(self, peer, n):
         """Starts the peer anew: its memory before and with n idle tunnels, or None when it failed."""
