@@ -21,17 +21,19 @@ static const char *const ubjson_functions[] = {"decode", "encode", "parser", NUL
 static const char *const modules[] = {"luasql.sqlite", "luasql", "mime",    "mako", "sqlutil",
                                       "wfs",           "xmlrpc", "xparser", NULL};
 
+/* level: of the script's function that is to be named, as for luaL_where. */
+static int CS_RAISES raise_absent(lua_State *L, int level, const char *what)
+{
+    luaL_where(L, level);
+    lua_pushfstring(L, "%s%s is not part of cosockd (see docs/compatibility.md)",
+                    lua_tostring(L, -1), what);
+    return lua_error(L);
+}
+
 /* Upvalue: its name. */
 static int absent(lua_State *L)
 {
-    return luaL_error(L, "%s is not part of cosockd (see docs/compatibility.md)",
-                      lua_tostring(L, lua_upvalueindex(1)));
-}
-
-static void CS_RAISES push_absent(lua_State *L, const char *prefix, const char *name)
-{
-    lua_pushfstring(L, "%s%s", prefix, name);
-    lua_pushcclosure(L, absent, 1);
+    return raise_absent(L, 1, lua_tostring(L, lua_upvalueindex(1)));
 }
 
 /* Into the table on top, where it has nothing of that name. */
@@ -39,7 +41,8 @@ static void CS_RAISES fill(lua_State *L, const char *prefix, const char *const *
 {
     for (; *names; names++) {
         if (lua_getfield(L, -1, *names) == LUA_TNIL) {
-            push_absent(L, prefix, *names);
+            lua_pushfstring(L, "%s%s", prefix, *names);
+            lua_pushcclosure(L, absent, 1);
             lua_setfield(L, -3, *names);
         }
         lua_pop(L, 1);
@@ -62,8 +65,7 @@ static int search_module(lua_State *L)
 
     for (const char *const *m = modules; *m; m++) {
         if (strcmp(name, *m) == 0) {
-            push_absent(L, "module ", name);
-            return 1;
+            return raise_absent(L, 2, lua_pushfstring(L, "module %s", name)); /* 1 is require */
         }
     }
     return 0;

@@ -298,6 +298,9 @@ static int CS_RAISES bind_addr(lua_State *L, struct cs_vm *vm, struct cs_addr *a
     if (strncmp(text, SYSTEMD, strlen(SYSTEMD)) == 0) {
         return named_addr(vm, text + strlen(SYSTEMD), addr);
     }
+    luaL_argcheck(
+        L, lua_type(L, 1) != LUA_TSTRING || lua_isnumber(L, 1), 1,
+        "expected a port, \"unix:/path\" or \"systemd:NAME\"; an address is the option intf");
     uint16_t port = cs_check_port(L, 1);
     const char *intf =
         lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : cs_opt_string(L, 2, "intf");

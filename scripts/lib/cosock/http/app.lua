@@ -85,8 +85,8 @@ local function open(path)
   local io = ba.mkio(path)
   if io:stat "" then return io end
   local folder, name = path:match "^(.-)/*([^/]+)$"
-  local zip, err, why = ba.mkio(ba.mkio(folder == "" and (path:find "^/" and "/" or ".") or folder), name)
-  if not zip then error(("app %s: %s"):format(path, why or err), 0) end
+  local zip, err, why, reason = ba.mkio(ba.mkio(folder == "" and (path:find "^/" and "/" or ".") or folder), name)
+  if not zip then error(("app %s: %s"):format(path, reason or why or err), 0) end
   return zip
 end
 
