@@ -264,8 +264,9 @@ static int write_on(lua_State *L, int status, lua_KContext ctx);
 /* The stack of a write that waits: socket, data, i, j, utf8, its cs_writer. */
 #define WRITER_INDEX 6
 
-/* Raises where waiting is not possible: before a part is taken. */
-static void CS_RAISES prepare_to_wait(lua_State *L, struct cs_sock *s)
+/* Raises where waiting is not possible: before a part is taken. False: a finalizer that ran
+ * meanwhile has closed the socket. */
+static CS_MUST_CHECK bool CS_RAISES prepare_to_wait(lua_State *L, struct cs_sock *s)
 {
     struct cs_task *t = cs_task_can_wait(L, "write");
     if (lua_gettop(L) < WRITER_INDEX || !lua_isuserdata(L, WRITER_INDEX)) {
@@ -274,6 +275,7 @@ static void CS_RAISES prepare_to_wait(lua_State *L, struct cs_sock *s)
         *w = (struct cs_writer){.sock = s, .task = t};
         cs_list_init(&w->node);
     }
+    return s->stream != NULL;
 }
 
 static void leave_queue(struct cs_task *t)
@@ -309,8 +311,8 @@ static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct cs_paylo
 {
     do { /* an empty message is given too */
         size_t room = room_for(s, p.len - done);
-        if (room == 0 || room < p.len - done) {
-            prepare_to_wait(L, s);
+        if ((room == 0 || room < p.len - done) && !prepare_to_wait(L, s)) {
+            return cs_push_write_error(L, s->end);
         }
         if (room == 0) {
             return wait_in_queue(L, s, done, first || done > 0);
@@ -440,8 +442,8 @@ static int sock_write(lua_State *L)
         return write_queued(L, s, p);
     }
     if (has_queue(s)) {
-        prepare_to_wait(L, s);
-        return wait_in_queue(L, s, 0, false);
+        return prepare_to_wait(L, s) ? wait_in_queue(L, s, 0, false)
+                                     : cs_push_write_error(L, s->end);
     }
     return let_others(L, s, t, write_some(L, s, p, 0, false));
 }
@@ -483,6 +485,9 @@ static int accept_on(lua_State *L, int status, lua_KContext ctx)
         look_again_ms = SHORT_RETRY_MS;
     } else {
         struct cs_sock *fresh = cs_sock_new(L, CS_SOCK_BLOCKING); /* first: it can raise */
+        if (s->state != CS_SOCK_LISTENING) {                      /* by a finalizer */
+            return cs_push_error(L, s->end);
+        }
         if (take_connection(s, fresh)) {
             return 1;
         }
@@ -774,7 +779,8 @@ static int sock_sockname(lua_State *L)
     struct cs_sock *s = cs_sock_check(L, 1);
     struct cs_addr a;
     if (s->state == CS_SOCK_LISTENING) {
-        return push_address(L, cs_bound_addr(s->bound));
+        a = *cs_bound_addr(s->bound); /* a finalizer may close the socket */
+        return push_address(L, &a);
     }
     int err = CS_ESTATE;
     if (s->state == CS_SOCK_DATAGRAM) {

@@ -40,19 +40,22 @@ static void attach(struct cs_sock *s, struct cs_udp *udp)
 
 /* ---- read ---- */
 
-/* read([ms,] true) wants the sender too. Dropped after pushing: a memory error loses nothing. */
+/* read([ms,] true) wants the sender too. Dropped after pushing: a memory error loses nothing. But a
+ * finalizer may close or read the socket meanwhile. */
 static int CS_RAISES push_datagram(lua_State *L, struct cs_sock *s, const struct cs_datagram *d)
 {
     bool with_sender = lua_toboolean(L, lua_isboolean(L, 2) ? 2 : 3);
+    struct cs_addr from;
+    cs_datagram_from(d, &from);
     lua_pushlstring(L, (const char *)d->data, d->len);
     if (with_sender) {
         char text[CS_ADDR_TEXT_MAX];
-        struct cs_addr from;
-        cs_datagram_from(d, &from);
         lua_pushstring(L, cs_addr_ip(&from, text));
         lua_pushinteger(L, cs_addr_port(&from));
     }
-    cs_udp_drop(s->udp);
+    if (s->state == CS_SOCK_DATAGRAM && cs_udp_first(s->udp) == d) {
+        cs_udp_drop(s->udp);
+    }
     return with_sender ? 3 : 1;
 }
 
@@ -125,6 +128,9 @@ static int CS_RAISES wait_for_room(lua_State *L, struct cs_sock *s)
     struct cs_writer *w = lua_newuserdatauv(L, sizeof(*w), 0);
     *w = (struct cs_writer){.sock = s, .task = t};
     cs_list_init(&w->node);
+    if (s->state != CS_SOCK_DATAGRAM) { /* by a finalizer */
+        return cs_push_write_error(L, s->end);
+    }
     cs_list_append(&s->writers, &w->node);
     t->waiting = CS_WAIT_WRITE;
     t->user = w;
