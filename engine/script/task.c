@@ -93,6 +93,8 @@ void cs_task_disown(struct cs_task *t)
     lua_pushthread(t->co);
     lua_xmove(t->co, t->vm->L, 1);
     table_set(t->vm, t->vm->live_table, t->live_ref);
+    t->vm->collectable_count -= t->collectable;
+    t->collectable = false;
     t->sock = NULL;
 }
 

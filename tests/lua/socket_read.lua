@@ -250,3 +250,16 @@ check.job("disown: the coroutine's end no longer closes it, and anybody reads", 
   results({nil, "incorrectuse"}, a:disown())
   b:close()
 end)
+
+check.job("disown: a coroutine in disable() hears of it, whoever has the socket by then", function()
+  local a, b = check.pair()
+  local got
+  a:event(function(s) got = table.pack(s:disable()) end, "s")
+  eq(a:disown(), true)
+  a:event(function(s) s:read() end, "s")
+  for _ = 1, 2 do collectgarbage() end -- nothing but the task itself keeps the first one
+  check.wait(function() return got end)
+  results({nil, "closed"}, got[1], got[2])
+  a:close()
+  b:close()
+end)
