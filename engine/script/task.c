@@ -234,6 +234,7 @@ struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind, struct cs_s
     lua_insert(L, -(nargs + 2));
     lua_xmove(L, co, nargs + 1);
     lua_pop(L, 1);
+    *cs_vm_space(co) |= CS_VM_TASK;
     *t = (struct cs_task){.vm = vm,
                           .co = co,
                           .sock = sock,
@@ -702,6 +703,14 @@ static int resume_inner(lua_State *L, lua_State *co, int nargs, int *nres)
     return status;
 }
 
+/* A task's own coroutine that has not ended: only `run` may resume it. Scripts get to know it by
+ * coroutine.running and ba.thread.dbg. */
+static bool is_tasks(lua_State *co)
+{
+    bool dead = lua_status(co) == LUA_OK && lua_gettop(co) == 0;
+    return (*cs_vm_space(co) & CS_VM_TASK) && !dead;
+}
+
 /* The checks of the standard library, with its messages; NULL when co can be resumed. */
 static const char *cannot_resume(lua_State *L, lua_State *co, int nargs)
 {
@@ -716,6 +725,9 @@ static const char *cannot_resume(lua_State *L, lua_State *co, int nargs)
     }
     if (co == L || (lua_status(co) == LUA_OK && lua_getstack(co, 0, &(lua_Debug){0}))) {
         return "cannot resume non-suspended coroutine";
+    }
+    if (is_tasks(co)) {
+        return "cannot resume the coroutine of a job, timer or socket";
     }
     return lua_checkstack(co, nargs) ? NULL : "too many arguments to resume";
 }
@@ -834,6 +846,9 @@ static int co_close(lua_State *L)
     }
     if (co == L || (lua_status(co) == LUA_OK && lua_getstack(co, 0, &(lua_Debug){0}))) {
         return luaL_error(L, "cannot close a running coroutine");
+    }
+    if (is_tasks(co)) {
+        return luaL_error(L, "cannot close the coroutine of a job, timer or socket");
     }
     if (close_thread(co, L) == LUA_OK) {
         lua_pushboolean(L, true);

@@ -296,7 +296,7 @@ struct cs_vm *cs_vm_create(struct cs_net *net, struct cs_registry *registry,
         return NULL;
     }
     lua_atpanic(vm->L, panic);
-    *(struct cs_vm **)lua_getextraspace(vm->L) = vm;
+    *cs_vm_space(vm->L) = (uintptr_t)vm;
     lua_pushcfunction(vm->L, open_protected);
     if (lua_pcall(vm->L, 0, 0, 0) != LUA_OK) {
         cs_log(CS_LOG_ERROR, "Lua could not be set up: %s", lua_tostring(vm->L, -1));

@@ -83,10 +83,19 @@ struct cs_vm {
     const char *data_dir;
 };
 
+/* What stands in a state's extra space: its VM's address, and whether it is the coroutine of a
+ * task. New states get that of the main state. */
+#define CS_VM_TASK ((uintptr_t)1)
+
+static inline uintptr_t *cs_vm_space(lua_State *L)
+{
+    return lua_getextraspace(L);
+}
+
 /* The VM of any of its states. */
 static inline struct cs_vm *cs_vm_of(lua_State *L)
 {
-    return *(struct cs_vm **)lua_getextraspace(L);
+    return (struct cs_vm *)(*cs_vm_space(L) & ~CS_VM_TASK);
 }
 
 /* NULL when out of memory. Opens the libraries and binds the API. */

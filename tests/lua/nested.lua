@@ -198,3 +198,43 @@ check.both("an endless loop in a nested coroutine, under pcall", function()
   end)
   wait(function() return s:state() == "terminated" end)
 end)
+
+check.both("the coroutine of a job is not the script's to resume or close", function()
+  local known, other, done = {}, nil, nil
+  for _, co in ipairs(ba.thread.dbg()) do known[co] = true end
+  ba.thread.run(function()
+    ba.sleep(1)
+    done = coroutine.running()
+  end)
+  for _, co in ipairs(ba.thread.dbg()) do other = known[co] and other or co end
+  eq(coroutine.status(other), "suspended") -- it has not begun
+  local resumed, why = coroutine.resume(other)
+  eq(resumed, false)
+  ok(why:find "coroutine of a job", why)
+  raises("coroutine of a job", coroutine.close, other)
+  wait(function() return done end)
+  eq(done, other)
+  wait(function() return coroutine.status(other) == "dead" end)
+  eq(select(2, coroutine.resume(other)), "cannot resume dead coroutine")
+  eq(coroutine.close(other), true)
+end)
+
+check.both("nor is that of a timer between two ticks", function()
+  local co, ticks = nil, 0
+  local t = ba.timer(function()
+    co = coroutine.running()
+    while true do
+      ticks = ticks + 1
+      coroutine.yield(true)
+    end
+  end)
+  t:set(1)
+  wait(function() return ticks > 1 end)
+  local resumed, why = coroutine.resume(co)
+  eq(resumed, false)
+  ok(why:find "timer", why)
+  raises("timer", coroutine.close, co)
+  local before = ticks
+  wait(function() return ticks > before + 1 end)
+  t:cancel()
+end)
