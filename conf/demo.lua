@@ -1,6 +1,6 @@
 -- What `./dev run` starts: a proxy in front of an origin, both served by scripts in this one daemon, and a page with live
 -- WebSockets. Try curl http://127.0.0.1:8080/, a browser on http://127.0.0.1:8084/, and
--- cosockctl -s /tmp/cosockd-demo.sock status.
+-- cosockctl -s ${XDG_RUNTIME_DIR:-/tmp}/cosockd-demo.sock status.
 
 script_dir = "../scripts"
 library_dir = "../scripts/lib"
