@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #ifdef CS_JEMALLOC
 #include <jemalloc/jemalloc.h>
@@ -171,6 +173,18 @@ void cs_block_free(void *ptr)
         mem_blocks.kept[mem_blocks.count++] = ptr;
     } else {
         mem_free_sized(ptr, CS_BLOCK_SIZE);
+    }
+}
+
+void cs_mem_discard(void *ptr, size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t skipped = -(uintptr_t)ptr & (page - 1);
+
+    if (size >= skipped + page) {
+        /* Failure costs memory only. */
+        int err = madvise((uint8_t *)ptr + skipped, (size - skipped) & ~(page - 1), MADV_DONTNEED);
+        (void)err;
     }
 }
 

@@ -31,6 +31,10 @@ void *cs_resize_sized(void *ptr, size_t old_size, size_t new_size);
 CS_MUST_CHECK void *cs_block_alloc(void);
 void cs_block_free(void *ptr);
 
+/* The whole pages in there go back to the system until they are touched again: what they hold is
+ * lost. The memory stays the caller's. */
+void cs_mem_discard(void *ptr, size_t size);
+
 /* Gives what the calling thread holds back to the allocator, and unused pages to the system (with
  * jemalloc a second later, by a thread of its own). For quiet moments. */
 void cs_mem_trim(void);

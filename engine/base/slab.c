@@ -7,7 +7,9 @@
  * Pages behind the last object ever used stay untouched. Blocks with a free object stand in one of
  * a few lists by how full they are; allocation takes from the fullest, so the emptiest ones drain.
  * One empty block of each size is kept until cs_slab_trim, so that a single object coming and going
- * does not allocate a block every time; the others are given back.
+ * does not allocate a block every time; the others are given back. What cs_slab_trim finds free
+ * behind the last live object of a block counts as never used again: without that, the few objects
+ * that outlive a rush hold all pages that it touched.
  *
  * The size that the owner names tells where an object lies: in a block, or with mem.h. The
  * exceptions are strays, objects that should have moved when they shrank and could not. There are
@@ -36,6 +38,7 @@
 #define SLAB_STEP 16U
 #define SLAB_CLASSES ((SLAB_SIZE_MAX - SLAB_SIZE_ABOVE) / SLAB_STEP)
 #define SLAB_BINS 4U
+#define SLAB_TRIMMED 64U /* blocks looked at in one trim: a millisecond at most */
 
 struct block {
     struct cs_list node; /* in a bin of its class unless full or kept */
@@ -115,12 +118,80 @@ void cs_slab_destroy(struct cs_slab *s)
     cs_free(s);
 }
 
+static uint8_t *slab_object(struct block *b, uint32_t index)
+{
+    return (uint8_t *)(b + 1) + (size_t)index * b->size;
+}
+
+static uint32_t slab_index(struct block *b, const void *obj)
+{
+    return (uint32_t)((const uint8_t *)obj - (uint8_t *)(b + 1)) / b->size;
+}
+
+static void slab_chain(struct block *b, void *obj)
+{
+    SLAB_UNPOISON(obj, sizeof(b->freed));
+    memcpy(obj, &b->freed, sizeof(b->freed));
+    b->freed = obj;
+    SLAB_POISON(obj, b->size);
+}
+
+/* The freed object behind this one in its block's chain. */
+static void *slab_next(const struct block *b, void *obj)
+{
+    void *next;
+
+    SLAB_UNPOISON(obj, sizeof(next));
+    memcpy(&next, obj, sizeof(next));
+    SLAB_POISON(obj, b->size);
+    return next;
+}
+
+/* What lies behind the last live object becomes as if never used. */
+static void slab_block_trim(struct block *b)
+{
+    bool freed[SLAB_BLOCK_BYTES / SLAB_SIZE_ABOVE] = {false};
+    uint32_t used = b->used;
+    void *next = b->freed;
+
+    for (void *obj = next; obj != NULL; obj = slab_next(b, obj)) {
+        freed[slab_index(b, obj)] = true;
+    }
+    while (b->used > 0 && freed[b->used - 1]) {
+        b->used--;
+    }
+    if (b->used == used) {
+        return;
+    }
+    b->freed = NULL;
+    while (next != NULL) {
+        void *obj = next;
+
+        next = slab_next(b, obj);
+        if (slab_index(b, obj) < b->used) {
+            slab_chain(b, obj);
+        }
+    }
+    cs_mem_discard(slab_object(b, b->used),
+                   SLAB_BLOCK_BYTES - sizeof(*b) - (size_t)b->used * b->size);
+}
+
 void cs_slab_trim(struct cs_slab *s)
 {
+    unsigned left = SLAB_TRIMMED;
+
     for (size_t class = 0; class < SLAB_CLASSES; class ++) {
         if (s->kept[class] != NULL) {
             slab_block_free(s, s->kept[class]);
             s->kept[class] = NULL;
+        }
+        for (size_t bin = 0; bin < SLAB_BINS; bin++) {
+            cs_list_each(l, next, &s->bins[class][bin]) {
+                if (left > 0) {
+                    slab_block_trim(cs_container_of(l, struct block, node));
+                    left--;
+                }
+            }
         }
     }
 }
@@ -208,7 +279,7 @@ static void *slab_take(struct cs_slab *s, size_t size)
         SLAB_UNPOISON(obj, b->size);
         memcpy(&b->freed, obj, sizeof(b->freed));
     } else {
-        obj = (uint8_t *)(b + 1) + (size_t)b->used++ * b->size;
+        obj = slab_object(b, b->used++);
         SLAB_UNPOISON(obj, b->size);
     }
     b->live++;
@@ -223,9 +294,7 @@ static void slab_give(struct cs_slab *s, void *obj)
 
     CS_ASSERT(b->slab == s);
     CS_ASSERT(b->live > 0);
-    memcpy(obj, &b->freed, sizeof(b->freed));
-    b->freed = obj;
-    SLAB_POISON(obj, b->size);
+    slab_chain(b, obj);
     b->live--;
     if (b->live > 0) {
         slab_classify(s, b, b->live + 1);

@@ -25,7 +25,8 @@ void cs_slab_destroy(struct cs_slab *s);
  * it is, so shrinking fails only where cs_resize_sized fails to shrink. */
 void *cs_slab_resize(struct cs_slab *s, void *ptr, size_t old_size, size_t new_size);
 
-/* Gives the empty blocks that were kept back. */
+/* Gives the empty blocks that were kept back, and of some others the pages behind the last object.
+ * A millisecond at most, for quiet moments. */
 void cs_slab_trim(struct cs_slab *s);
 
 /* Blocks of 64 KiB held, the empty ones in reserve among them. */

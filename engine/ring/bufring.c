@@ -144,8 +144,6 @@ bool cs_bufring_may_keep(const struct cs_bufring *b)
 void cs_bufring_trim(struct cs_bufring *b)
 {
     if (b->out == 0) {
-        /* What the kernel may write from now on finds fresh pages. Failure costs memory only. */
-        int err = madvise(b->memory, b->memory_bytes, MADV_DONTNEED);
-        (void)err;
+        cs_mem_discard(b->memory, b->memory_bytes); /* the kernel may write there at any time */
     }
 }

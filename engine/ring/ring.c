@@ -558,6 +558,7 @@ void cs_ring_trim(struct cs_ring *r)
     for (unsigned i = 0; i < CS_RING_GROUPS; i++) {
         cs_bufring_trim(r->groups[i]);
     }
+    cs_mem_discard(r->scratch + r->scratch_used, SCRATCH_BYTES - r->scratch_used);
 }
 
 bool cs_ring_may_keep(const struct cs_slice *s)

@@ -42,7 +42,8 @@ struct cs_cell {
     struct cs_errors errors;   /* of the one being staged */
     cs_cell_loaded_fn *loaded; /* not NULL while loading */
     void *loaded_user;
-    struct cs_timer collect, stop;
+    struct cs_timer collect, trim, stop;
+    uint64_t seen_bytes;                                 /* received, when last looked at */
     uint64_t seen_activity, active_ms;                   /* when last looked at; when it changed */
     bool quiet;                                          /* the full collection is under way */
     uint64_t errors_past, overruns_past, collected_past; /* of generations that are gone */
@@ -230,6 +231,26 @@ static void collect_in(struct cs_cell *c, uint64_t ms)
     cs_timer_set(cs_loop_wheel(c->loop), &c->collect, cs_loop_now(c->loop) + ms);
 }
 
+/* False when nothing has been received since this was last called. */
+static bool trim_later(struct cs_cell *c)
+{
+    if (c->net.count.bytes_in == c->seen_bytes) {
+        return false;
+    }
+    c->seen_bytes = c->net.count.bytes_in;
+    cs_timer_set(cs_loop_wheel(c->loop), &c->trim, cs_loop_now(c->loop) + QUIET_MS);
+    return true;
+}
+
+/* The receive buffers that a relay has touched: it leaves no garbage, so nothing else looks. */
+static void trim_when_quiet(struct cs_timer *t)
+{
+    struct cs_cell *c = cs_container_of(t, struct cs_cell, trim);
+    if (!trim_later(c)) {
+        cs_ring_trim(c->net.ring);
+    }
+}
+
 static bool phase_script(void *arg)
 {
     struct cs_cell *c = arg;
@@ -241,6 +262,9 @@ static bool phase_script(void *arg)
     more |= run_draining(c);
     if (!cs_timer_active(&c->collect) && note_activity(c)) {
         collect_in(c, QUIET_MS);
+    }
+    if (!cs_timer_active(&c->trim)) {
+        trim_later(c);
     }
     return more;
 }
@@ -585,6 +609,7 @@ int cs_cell_create(struct cs_cell **out, const struct cs_cell_config *config,
     c->registry = registry;
     cs_list_init(&c->draining);
     cs_timer_init(&c->collect, collect_when_quiet);
+    cs_timer_init(&c->trim, trim_when_quiet);
     cs_timer_init(&c->stop, stop_by);
     int err = open_loop(c, why, why_size);
     if (err < 0) {
@@ -613,6 +638,7 @@ void cs_cell_destroy(struct cs_cell *c)
 {
     CS_ASSERT(cs_cell_finished(c));
     cs_timer_stop(cs_loop_wheel(c->loop), &c->collect);
+    cs_timer_stop(cs_loop_wheel(c->loop), &c->trim);
     cs_timer_stop(cs_loop_wheel(c->loop), &c->stop);
     cs_net_finish(&c->net);
     cs_errors_free(&c->errors);

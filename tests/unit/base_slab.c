@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "base/slab.h"
@@ -212,6 +214,54 @@ static void test_blocks_given_back(void **state)
     cs_slab_destroy(s);
 }
 
+static size_t resident_pages(void *block)
+{
+    unsigned char pages[BLOCK] = {0};
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), found = 0;
+
+    assert_int_equal(mincore(block, BLOCK, pages), 0);
+    for (size_t i = 0; i < BLOCK / page; i++) {
+        found += pages[i] & 1;
+    }
+    return found;
+}
+
+/* Trimming gives back what lies behind the last object, and that is used again from its beginning.
+ */
+static void test_pages_given_back(void **state)
+{
+    struct cs_slab *s = cs_slab_create();
+    struct object objects[PER_BLOCK] = {{0}};
+    void *block;
+    uint8_t *fourth;
+
+    (void)state;
+    for (size_t i = 0; i < PER_BLOCK; i++) {
+        assert_true(resize(s, &objects[i], BIG));
+    }
+    block = (void *)(block_of(&objects[0]) * BLOCK);
+    fourth = objects[3].p;
+    for (size_t i = 0; i < PER_BLOCK; i++) {
+        if (i != 0 && i != 2) {
+            assert_true(resize(s, &objects[i], 0));
+        }
+    }
+    assert_true(resident_pages(block) > 1);
+    cs_slab_trim(s);
+    assert_int_equal(resident_pages(block), 1);
+    assert_true(resize(s, &objects[1], BIG)); /* between the two */
+    assert_ptr_equal(objects[1].p, objects[0].p + BIG);
+    assert_true(resize(s, &objects[3], BIG));
+    assert_ptr_equal(objects[3].p, fourth);
+    for (size_t i = 4; i < PER_BLOCK; i++) {
+        assert_true(resize(s, &objects[i], BIG));
+    }
+    assert_int_equal(cs_slab_blocks(s), 1);
+    cs_slab_trim(s); /* nothing to do in a full one */
+    release(s, objects, PER_BLOCK);
+    cs_slab_destroy(s);
+}
+
 /* Destroying frees what lives in blocks; LeakSanitizer looks. */
 static void test_destroy_full(void **state)
 {
@@ -306,6 +356,7 @@ static void test_model(void **state)
         for (unsigned step = rnd(5000); step > 0; step--) {
             assert_true(model_step(s, add_percent));
         }
+        cs_slab_trim(s);
     }
     model_end(s);
 }
@@ -410,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_other_sizes),
         cmocka_unit_test(test_fullest_first),
         cmocka_unit_test(test_blocks_given_back),
+        cmocka_unit_test(test_pages_given_back),
         cmocka_unit_test(test_destroy_full),
 #ifdef __SANITIZE_ADDRESS__
         cmocka_unit_test(test_poisoned),
