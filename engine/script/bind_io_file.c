@@ -220,24 +220,33 @@ static struct file *CS_RAISES check_open(lua_State *L)
     return h->file;
 }
 
+/* The same for a new call, whose owner is pushed: making it may run a finalizer that closes the
+ * file. */
+static struct file *CS_RAISES open_for_call(lua_State *L, struct cs_blocking ***owner)
+{
+    luaL_checkudata(L, 1, FILE_TYPE);
+    *owner = cs_blocking_push(L);
+    return check_open(L);
+}
+
 /* A second call is harmless. */
 static int file_close(lua_State *L)
 {
     struct handle *h = luaL_checkudata(L, 1, FILE_TYPE);
-    struct file *f = h->file;
+    bool waits = h->file && cs_blocking_possible(L, &h->file->queue);
+    struct cs_blocking **owner = waits ? cs_blocking_push(L) : NULL;
+    struct file *f = h->file; /* a finalizer may have closed it meanwhile */
 
     if (!f) {
         lua_pushboolean(L, true);
         return 1;
     }
-    if (!cs_blocking_possible(L, &f->queue)) {
+    if (!waits) {
         h->file = NULL;
         cs_blocking_spawn(cs_vm_of(L), &f->close);
         lua_pushboolean(L, true);
         return 1;
     }
-    struct cs_blocking **owner = cs_blocking_push(L);
-
     *owner = &f->close;
     h->file = NULL;
     return cs_blocking_call(L, "close");
@@ -359,10 +368,10 @@ static struct part CS_RAISES check_format(lua_State *L, int arg)
 /* fh:read([n | "a" ...]) */
 static int file_read(lua_State *L)
 {
-    struct file *f = check_open(L);
     int last = lua_gettop(L);
-    unsigned count = last == 1 ? 1 : (unsigned)last - 1;
-    struct cs_blocking **owner = cs_blocking_push(L);
+    unsigned count = last <= 1 ? 1 : (unsigned)last - 1;
+    struct cs_blocking **owner;
+    struct file *f = open_for_call(L, &owner);
     struct reading *r = cs_zalloc(sizeof(*r) + count * sizeof(r->parts[0]));
 
     if (!r) {
@@ -416,7 +425,6 @@ static void writing_free(struct cs_blocking *b)
 
 static int file_write(lua_State *L)
 {
-    struct file *f = check_open(L);
     int last = lua_gettop(L);
     size_t total = 0, len;
 
@@ -424,7 +432,8 @@ static int file_write(lua_State *L)
         cs_check_bytes(L, arg, &len);
         total += len;
     }
-    struct cs_blocking **owner = cs_blocking_push(L);
+    struct cs_blocking **owner;
+    struct file *f = open_for_call(L, &owner);
     struct writing *w = cs_alloc(sizeof(*w) + total);
 
     if (!w) {
@@ -479,12 +488,12 @@ static int file_seek(lua_State *L)
 {
     static const char *const names[] = {"set", "cur", "end", NULL};
     static const int values[] = {SEEK_SET, SEEK_CUR, SEEK_END};
-    struct file *f = check_open(L);
     bool absolute = lua_type(L, 2) == LUA_TNUMBER;
     int whence = absolute ? SEEK_SET : values[luaL_checkoption(L, 2, "cur", names)];
     int arg = absolute ? 2 : 3;
     lua_Integer offset = lua_isnoneornil(L, arg) ? 0 : cs_check_number(L, arg);
-    struct cs_blocking **owner = cs_blocking_push(L);
+    struct cs_blocking **owner;
+    struct file *f = open_for_call(L, &owner);
     struct seeking *s = cs_alloc(sizeof(*s));
 
     if (!s) {

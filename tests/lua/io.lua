@@ -141,6 +141,15 @@ check.job("closed handles", function()
   raises("io file expected", kept.read, disk)
 end)
 
+check.job("handles that a finalizer closes in the middle of a call", function()
+  for _, name in ipairs {"read", "seek", "write"} do
+    local fh = ok(dir:open("a", "r+"))
+    raises("closed file", check.with_finalizer, function() fh:close() end, fh[name], fh, name == "write" and "x" or nil)
+  end
+  local fh = ok(dir:open("a"))
+  eq(check.with_finalizer(function() fh:close() end, fh.close, fh), true)
+end)
+
 check.job("files that are forgotten do not leak descriptors", function()
   for _ = 1, 20000 do dir:open("a") end
   collectgarbage()

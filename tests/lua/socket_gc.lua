@@ -242,23 +242,10 @@ check.job("so does one that is never quiet", function()
   listener:close()
 end)
 
--- Calls f(...) while each allocation is followed by a whole collection; the first one runs the finalizer.
-local function with_finalizer(finalizer, f, ...)
-  local meta = {__gc = finalizer}
-  collect()
-  collectgarbage("stop")
-  collectgarbage("incremental", 1, 1000, 64)
-  setmetatable({}, meta)
-  collectgarbage("restart")
-  local a, b, c = f(...)
-  collectgarbage("incremental", 200, 100, 13)
-  return a, b, c
-end
-
 check.job("a finalizer that closes the socket of a call: accept", function()
   local listener = ok(check.in_job(ba.socket.bind, 0, {intf = "127.0.0.1"}))
   local got
-  listener:event(function(s) got = table.pack(with_finalizer(function() s:close() end, s.accept, s)) end, "r")
+  listener:event(function(s) got = table.pack(check.with_finalizer(function() s:close() end, s.accept, s)) end, "r")
   wait(function() return got end)
   results({nil, "closed"}, got[1], got[2])
 end)
@@ -267,7 +254,7 @@ check.job("a finalizer that closes the socket of a call: a write that has to wai
   local bulk = check.bulk("x", 30000000)
   local function closed(a) return function() a:close() end end
   local a, b = check.pair()
-  results({nil, "closed"}, with_finalizer(closed(a), a.write, a, bulk))
+  results({nil, "closed"}, check.with_finalizer(closed(a), a.write, a, bulk))
   b:close()
   a, b = check.pair() -- behind another one
   local begun, got
@@ -276,7 +263,7 @@ check.job("a finalizer that closes the socket of a call: a write that has to wai
     a:write(bulk)
   end)
   wait(function() return begun end)
-  ba.thread.run(function() got = table.pack(with_finalizer(closed(a), a.write, a, "y")) end)
+  ba.thread.run(function() got = table.pack(check.with_finalizer(closed(a), a.write, a, "y")) end)
   wait(function() return got end)
   results({nil, "closed"}, got[1], got[2])
   b:close()
@@ -291,12 +278,12 @@ check.job("a finalizer that closes the socket of a call: a datagram and its send
   b:write "two"
   b:write(("three"):rep(100))
   eq(a:read(5000), "two")
-  local data, ip, from = with_finalizer(function() a:close() end, a.read, a, 5000, true)
+  local data, ip, from = check.with_finalizer(function() a:close() end, a.read, a, 5000, true)
   results({("three"):rep(100), "127.0.0.1", port}, data, ip, from)
   results({nil, "closed"}, a:read())
   b:close()
   local listener = ok(ba.socket.bind(0, {intf = "127.0.0." .. 2})) -- a string that is not there any more
   _, port = listener:sockname()
-  ip, from = with_finalizer(function() listener:close() end, listener.sockname, listener)
+  ip, from = check.with_finalizer(function() listener:close() end, listener.sockname, listener)
   results({"127.0.0.2", port, "terminated"}, ip, from, (listener:state()))
 end)

@@ -75,6 +75,20 @@ function check.in_job(f, ...)
   return table.unpack(results, 2, results.n)
 end
 
+-- Calls f(...) while each allocation is followed by a whole collection; the first one runs the finalizer.
+function check.with_finalizer(finalizer, f, ...)
+  local meta = {__gc = finalizer}
+  for _ = 1, 2 do collectgarbage() end
+  collectgarbage("stop")
+  collectgarbage("incremental", 1, 1000, 64)
+  setmetatable({}, meta)
+  collectgarbage("restart")
+  local results = table.pack(pcall(f, ...))
+  collectgarbage("incremental", 200, 100, 13)
+  if not results[1] then error(results[2], 0) end
+  return table.unpack(results, 2, results.n)
+end
+
 -- ---- servers for tests ----
 
 -- A listener on a free port; each connection runs f as a cosocket. Returns it and its port.
