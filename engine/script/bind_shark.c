@@ -224,7 +224,9 @@ void cs_sharks_forget(struct cs_vm *vm)
 
 struct cs_shark *cs_check_shark(lua_State *L, int arg)
 {
-    return luaL_checkudata(L, arg, SHARK_TYPE);
+    struct cs_shark *shark = luaL_checkudata(L, arg, SHARK_TYPE);
+    luaL_argcheck(L, shark->context, arg, "a shark object that has been closed");
+    return shark;
 }
 
 struct cs_shark *cs_opt_shark(lua_State *L, int table, bool server)
@@ -239,6 +241,8 @@ struct cs_shark *cs_opt_shark(lua_State *L, int table, bool server)
     struct cs_shark *shark = luaL_testudata(L, -1, SHARK_TYPE);
     if (!shark) {
         luaL_argerror(L, table, "option 'shark': not an object of ba.create.sharkssl");
+    } else if (!shark->context) {
+        luaL_argerror(L, table, "option 'shark': it has been closed");
     } else if (cs_tls_context_is_server(shark->context) != server) {
         luaL_argerror(L, table,
                       server ? "option 'shark': it is a client's; make one with {server = true}"

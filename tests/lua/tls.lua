@@ -497,6 +497,13 @@ check.job("wrong use", function()
   raises("server's", ba.socket.connect, "127.0.0.1", 1, {shark = any})
   raises("sharkssl", ba.socket.connect, "127.0.0.1", 1, {shark = {}})
   raises("addcert", ba.socket.bind, 0, {shark = ba.create.sharkssl(nil, {server = true})})
+  local closed
+  do
+    local shark <close> = ba.create.sharkssl()
+    closed = shark
+  end
+  raises("closed", ba.socket.connect, "127.0.0.1", 1, {shark = closed})
+  raises("closed", closed.addcert, closed)
   raises("minversion", ba.create.sharkssl, nil, {minversion = "1.0"})
   raises("ciphers", ba.create.sharkssl, nil, {ciphers = "NONE"})
   raises("groups", ba.create.sharkssl, nil, {groups = "nothing"})
