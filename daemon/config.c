@@ -377,6 +377,23 @@ int csd_config_load(struct csd_config **out, const char *path, const char *prefi
 /* A test makes and compares more between two waits than a service does, often on a busy machine. */
 #define TEST_CPU_BUDGET_MS 1000
 
+/* Where a script of the command line is: below -p DIR, where it says, or among those that are
+ * shipped. What is nowhere stands as it is, and starting it says so. NULL when out of memory. */
+static char *script_path(const struct csd_config *c, const char *name)
+{
+    const char *folders[] = {c->prefix, NULL, c->settings.script_dir}; /* NULL: as it stands */
+
+    for (size_t i = 0; i < CS_ARRAY_LEN(folders) && name[0] != '/'; i++) {
+        char *path = folders[i] ? csd_path_join(folders[i], name) : cs_strdup(name);
+
+        if (!path || is_file(path)) {
+            return path;
+        }
+        cs_free(path);
+    }
+    return cs_strdup(name);
+}
+
 static int script_parts(struct csd_config *c, const char *source, const char *script)
 {
     c->parts = cs_zalloc(2 * sizeof(*c->parts));
@@ -392,7 +409,7 @@ static int script_parts(struct csd_config *c, const char *source, const char *sc
             (struct cs_program_part){.name = "(command line)", .source = source};
     }
     if (script) {
-        char *path = cs_strdup(script);
+        char *path = script_path(c, script);
 
         if (!path) {
             return -ENOMEM;
@@ -421,13 +438,16 @@ int csd_config_script(struct csd_config **out, const char *prefix, const char *s
                       const char *script, char **argv, int argc)
 {
     struct csd_config *c = config_new();
+
+    if (c) {
+        c->prefix = prefix;
+    }
     int err = c ? read_script(c, source, script) : -ENOMEM;
 
     if (err != 0) {
         csd_config_unref(c);
         c = NULL;
     } else {
-        c->prefix = prefix;
         c->program.script_mode = true;
         c->program.testing = !source && !script;
         c->program.argv = argv;

@@ -35,7 +35,8 @@ CS_MUST_CHECK int csd_config_load(struct csd_config **out, const char *path, con
                                   struct cs_errors *errors);
 
 /* What `cosockd script.lua args` needs: defaults, and a program of `source` (-e, may be NULL) and
- * `script` (may be NULL); without both, the runner of test files. argv must stay. 0 or -ENOMEM. */
+ * `script` (may be NULL), which is looked up in prefix (may be NULL, must stay), as it stands, and
+ * in script_dir; without both, the runner of test files. argv must stay. 0 or -ENOMEM. */
 CS_MUST_CHECK int csd_config_script(struct csd_config **out, const char *prefix, const char *source,
                                     const char *script, char **argv, int argc);
 

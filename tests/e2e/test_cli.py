@@ -250,6 +250,18 @@ class ScriptTest(CliCase):
         run = self.run_once("args.lua", "a", "-t", "c")
         self.assert_status(run, 7, r"args\.lua\ta\t3\t-t")
 
+    def test_where_a_script_is(self):
+        """Below -p DIR, here, among those that are shipped."""
+        run = self.run_once("echo.lua")
+        self.assert_status(run, 78, r"scripts/echo\.lua:\d+: listen: no address")
+        self.write("echo.lua", "print 'here'")
+        self.assert_status(self.run_once("echo.lua"), 0, "^here")
+        os.makedirs(f"{self.directory}/prefix")
+        self.write("prefix/echo.lua", "print 'there'")
+        self.assert_status(self.run_once("-p", "prefix", "echo.lua"), 0, "^there")
+        self.assert_status(self.run_once("-p", "nowhere", "echo.lua"), 0, "^here")
+        self.assert_status(self.run_once("nothing.lua"), 78, "cannot open nothing.lua: No such file")
+
     def test_end_of_the_chunk(self):
         self.assert_status(self.run_once("-e", "print('hi')"), 0, "^hi")
 
