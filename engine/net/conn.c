@@ -17,8 +17,10 @@
 #define SMALL_AFTER 4
 #define OFFER_MIN 4096     /* bytes of small offers of one turn are joined up to here */
 #define NOT_SENT_MAX 16384 /* bytes */
-/* In one turn: each takes the kernel some 10 us, and many tunnels may end at once. */
+/* In one turn: each takes the kernel some 10 us, and many tunnels may end at once. It also wakes
+ * the peer, who may take this CPU for a while: so fewer in a turn that is late. */
 #define ENDS_MAX 96
+#define ENDS_AT_ONCE 8
 
 static const struct cs_stream_ops conn_ops;
 
@@ -541,6 +543,12 @@ static void end_write_side(struct cs_conn *c)
     }
 }
 
+static bool may_end(const struct cs_net *n)
+{
+    bool look = n->ends > 0 && n->ends % ENDS_AT_ONCE == 0;
+    return n->ends < ENDS_MAX && !(look && cs_loop_late(n->loop));
+}
+
 /* Whether `flushed` will end its write side. */
 static bool ends_here(const struct cs_conn *c)
 {
@@ -645,7 +653,7 @@ static bool write_some(struct cs_conn *c)
     }
     room_again(c); /* offer may have made some */
     if (cs_chain_len(&c->out) == 0) {
-        if (ends_here(c) && cs_conn_net(c)->ends >= ENDS_MAX) {
+        if (ends_here(c) && !may_end(cs_conn_net(c))) {
             return false;
         }
         flushed(c);
@@ -660,25 +668,36 @@ static bool write_some(struct cs_conn *c)
     return true;
 }
 
+static void write_first(struct cs_net *n, struct cs_queue *line)
+{
+    struct cs_queue_link *l = cs_queue_take(line);
+    struct cs_conn *c = cs_container_of(l, struct cs_conn, dirty_link);
+    c->dirty = false;
+    if (!write_some(c)) {
+        c->dirty = true;
+        cs_queue_add(&n->ending, l);
+    }
+}
+
 static void close_joined(struct cs_net *n);
+
+static bool more_to_write(const struct cs_net *n)
+{
+    return n->dirty.first || n->ending.first || n->joined.first;
+}
 
 bool cs_conn_phase_write(void *arg)
 {
     struct cs_net *n = arg;
-    struct cs_queue later = {0};
-    struct cs_queue_link *l;
     n->ends = 0;
-    while ((l = cs_queue_take(&n->dirty))) {
-        struct cs_conn *c = cs_container_of(l, struct cs_conn, dirty_link);
-        c->dirty = false;
-        if (!write_some(c)) {
-            c->dirty = true;
-            cs_queue_add(&later, l);
-        }
+    while (n->ending.first && may_end(n)) {
+        write_first(n, &n->ending);
     }
-    n->dirty = later;
+    while (n->dirty.first) {
+        write_first(n, &n->dirty);
+    }
     close_joined(n);
-    return n->dirty.first || n->joined.first;
+    return more_to_write(n);
 }
 
 /* ---- closing in three steps ---- */
@@ -853,7 +872,7 @@ bool cs_conn_phase_bury(void *arg)
     return_lent(n);
     bool told = bury(n);
     feed_starved(n);
-    return told || n->dirty.first || n->joined.first;
+    return told || more_to_write(n);
 }
 
 /* ---- the beginning ---- */

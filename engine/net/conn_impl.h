@@ -39,7 +39,7 @@ struct cs_conn {
         };
         struct dialling dialling; /* only in state CONNECTING */
     };
-    struct cs_queue_link dirty_link; /* in net->dirty */
+    struct cs_queue_link dirty_link; /* in net->dirty or net->ending */
     union {
         struct rare *rare;             /* or NULL */
         struct cs_queue_link end_link; /* JOINED: in net->joined; CLOSED: in net->buried */

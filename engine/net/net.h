@@ -49,8 +49,9 @@ struct cs_net {
     unsigned relays;     /* open now */
     unsigned small_size; /* bytes of a small receive buffer: a read that fills one is a full read */
     /* Private to conn.c: linked through the conns. */
-    struct cs_queue dirty; /* have output to send in phase 6 */
-    unsigned lent_count;   /* hold receive buffers that go back in phase 7 */
+    struct cs_queue dirty;  /* have output to send in phase 6 */
+    struct cs_queue ending; /* of those: wait for the turn in which their write side ends */
+    unsigned lent_count;    /* hold receive buffers that go back in phase 7 */
     struct cs_conn *lent[CS_NET_LENT_MAX];
     struct cs_queue joined; /* are to be closed in phase 6 */
     struct cs_queue buried; /* closed; freed in phase 7 */

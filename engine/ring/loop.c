@@ -13,8 +13,7 @@
 #include "ring/ring_set.h"
 
 #define TIMERS_MAX 1024
-#define SET_TURN_MS                                                                                \
-    2 /* a turn of a set that has taken so long leaves the other loops to the next */
+#define LATE_MS 2 /* a turn, and one of a set, leaves the rest to the next after so long */
 
 /* What other threads have handed over. The wake-up is a pipe: an eventfd that is written to from
  * within the wake-up of another one (a ring_set's) is delayed by the kernel. */
@@ -176,6 +175,11 @@ void cs_loop_again(struct cs_loop *l)
     l->busy = true;
 }
 
+bool cs_loop_late(const struct cs_loop *l)
+{
+    return cs_clock_ms() - l->now_ms >= LATE_MS;
+}
+
 bool cs_loop_may_hold_up(struct cs_loop *l)
 {
     bool free = !*l->held_up;
@@ -268,7 +272,7 @@ unsigned cs_loop_set_turn(struct cs_loop_set *s, int64_t timeout_ms)
             n += cs_loop_turn(l, 0);
             turned++;
             uint64_t took_ms = cs_clock_ms() - now_ms;
-            late = took_ms >= SET_TURN_MS;
+            late = took_ms >= LATE_MS;
             s->held_up = s->held_up || took_ms > 0; /* not on top of what others took */
         } else if (sleep_ms > 0 && (timeout_ms < 0 || sleep_ms < timeout_ms)) {
             timeout_ms = sleep_ms;

@@ -59,6 +59,10 @@ void cs_loop_again(struct cs_loop *l);
  * later turn. */
 bool cs_loop_may_hold_up(struct cs_loop *l);
 
+/* Whether this turn has taken so long, 2 ms, that whoever has many small things to do leaves the
+ * rest to the next one. Reads the clock: ask once for several of them, and do some in any case. */
+bool cs_loop_late(const struct cs_loop *l);
+
 /* Milliseconds, read once a turn. */
 uint64_t cs_loop_now(const struct cs_loop *l);
 

@@ -22,7 +22,8 @@
 
 #define DEPTH_MAX 32
 #define CACHE_LINE 64
-#define REF_EXTRA 8 /* entries of a table of references that luaL_ref has for itself, at most */
+#define RUN_AT_ONCE 32 /* tasks, between two looks at the clock */
+#define REF_EXTRA 8    /* entries of a table of references that luaL_ref has for itself, at most */
 
 struct timeout {
     struct cs_timer timer;
@@ -651,8 +652,11 @@ static void fetch_ahead(const struct cs_list *ready, const struct cs_list *runni
 bool cs_task_run_ready(struct cs_vm *vm, unsigned max)
 {
     struct cs_list *l;
-    while (max-- > 0 && (l = cs_list_first(&vm->ready)) && !vm->exiting) {
+    for (unsigned i = 0; i < max && (l = cs_list_first(&vm->ready)) && !vm->exiting; i++) {
         struct cs_task *t = cs_container_of(l, struct cs_task, node);
+        if (i > 0 && i % RUN_AT_ONCE == 0 && cs_loop_late(vm->net->loop)) {
+            break;
+        }
         fetch_ahead(&vm->ready, l);
         cs_list_remove(l);
         run(t, NULL, t->args);

@@ -160,7 +160,8 @@ void cs_task_repack(struct cs_vm *vm);
 /* Pushes the socket of a running or live task. */
 void cs_task_push_sock(lua_State *L, const struct cs_task *t);
 
-/* The script phase: resumes at most `max` ready tasks. True when more are ready. */
+/* The script phase: resumes at most `max` ready tasks, fewer in a turn that is late. True when more
+ * are ready. */
 bool cs_task_run_ready(struct cs_vm *vm, unsigned max);
 
 /* What a parked task waits for ("read", "connect" ...); NULL: it runs, sleeps or is about to run.

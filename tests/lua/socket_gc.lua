@@ -71,6 +71,21 @@ check.job("a listener with a coroutine, and a connected \"r\" socket", function(
   wait(function() collect() return served == "stop" end)
 end)
 
+check.job("what a script allocates at once does not collect beside thousands of coroutines at once", function()
+  local waiting = {}
+  for i = 1, 8000 do
+    waiting[i] = coroutine.create(coroutine.yield)
+    coroutine.resume(waiting[i])
+  end
+  collect()
+  local garbage = setmetatable({{}}, {__mode = "v"})
+  collectgarbage("step", 0)                       -- begins
+  eq(#string.rep("x", 131072), 131072)
+  ok(garbage[1], "a whole collection for 128 KiB")
+  wait(function() collectgarbage("step", 0) return not garbage[1] end)
+  eq(coroutine.status(waiting[1]), "suspended")
+end)
+
 check.both("a disabled connected cosocket that nobody holds is closed", function()
   local gone
   local listener, port = check.listen(function(s) s:disable() gone = "code ran after collection" end)

@@ -8,7 +8,16 @@
 
 #include "net/conn.h"
 
-enum { MANY = 300, A_TURN = 96 };
+enum { MANY = 300, A_TURN = 96, A_LATE_TURN = 8 };
+
+/* How long a turn takes is up to the test. */
+static uint64_t clock_ms, clock_step_ms;
+
+static uint64_t test_clock(void)
+{
+    clock_ms += clock_step_ms;
+    return clock_ms;
+}
 
 struct fixture {
     struct cs_loop *loop;
@@ -32,7 +41,11 @@ static int setup(void **state)
     struct fixture *f = calloc(1, sizeof(*f));
     struct cs_net_config config;
     f->loop = loop_open(2 * MANY);
+    clock_ms = cs_clock_ms();
+    clock_step_ms = 0;
+    cs_clock_set_source(test_clock);
     cs_net_config_default(&config);
+    config.drain_ms = UINT32_MAX;
     assert_int_equal(cs_net_init(&f->net, f->loop, &config), 0);
     for (unsigned i = 0; i < MANY; i++) {
         int pair[2];
@@ -107,6 +120,27 @@ static void test_graceful(void **state)
     assert_int_equal(f->closed, 0); /* the peers have not ended theirs */
 }
 
+/* Each of a few takes long: the others have to wait, in the same order, and so does what comes
+ * after them. */
+static void test_fewer_when_late(void **state)
+{
+    struct fixture *f = *state;
+    unsigned n = A_LATE_TURN;
+    clock_step_ms = 2;
+    close_all(f, CS_CLOSE_GRACEFUL);
+    for (; n < 5 * A_LATE_TURN; n += A_LATE_TURN) {
+        cs_loop_turn(f->loop, -1);
+        assert_int_equal(ended(f), n);
+    }
+    clock_step_ms = 0;
+    n += A_TURN - A_LATE_TURN;
+    for (; ended(f) < MANY; n += A_TURN) {
+        cs_loop_turn(f->loop, -1);
+        assert_int_equal(ended(f), CS_MIN(n, (unsigned)MANY));
+    }
+    assert_int_equal(f->closed, 0);
+}
+
 static void abort_both(void *user, struct cs_stream *s, int err)
 {
     struct fixture *f = user;
@@ -147,6 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_aborts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_graceful, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_fewer_when_late, setup, teardown),
         cmocka_unit_test_setup_teardown(test_aborted_in_line, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

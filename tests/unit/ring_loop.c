@@ -572,6 +572,25 @@ static void test_held_up_once_a_turn(void **state)
     }
 }
 
+static bool take_a_ms(void *arg)
+{
+    struct fixture *f = arg;
+    note(f, cs_loop_late(f->loop) ? 'l' : 'e');
+    clock_ms++;
+    return false;
+}
+
+static void test_late_after_a_while(void **state)
+{
+    struct fixture *f = *state;
+    for (unsigned i = 0; i < CS_PHASE_COUNT; i++) {
+        cs_loop_set_phase(f->loop, (enum cs_phase)i, take_a_ms, f);
+    }
+    cs_loop_turn(f->loop, 0);
+    cs_loop_turn(f->loop, 0);
+    ran(f, "eeleel");
+}
+
 #ifdef CS_FAULTS
 /* The ring stays the caller's until all is well. */
 static void test_each_allocation_fails(void **state)
@@ -620,6 +639,7 @@ int main(void)
         BOTH(test_posts_end_with_a_woken_loop),
         BOTH(test_stats),
         BOTH(test_held_up_once_a_turn),
+        BOTH(test_late_after_a_while),
 #ifdef CS_FAULTS
         BOTH(test_each_allocation_fails),
 #endif
