@@ -34,6 +34,26 @@ RATIOS = (
     ("cosockd loop", "node ws"),
 )
 
+PEERS = ("haproxy", "haproxy splice", "nginx")
+# What is aimed at: (work, whose, beside the best of these, ratio at most)
+TARGETS = (
+    ("rr-64", "cosockd relay", ("haproxy",), 0.90),
+    ("rr-64", "cosockd relay", ("nginx",), 0.95),
+    ("rr-1000", "cosockd relay", ("haproxy",), 0.65),
+    ("rr-1000", "cosockd relay", ("nginx",), 0.62),
+    ("rr-64", "cosockd loop", ("haproxy",), 0.95),
+    ("rr-1000", "cosockd loop", ("haproxy",), 0.90),
+    *((work, *row) for work in ("bulk-1", "bulk-16") for row in (
+        ("cosockd relay", ("haproxy splice",), 0.85),
+        ("cosockd relay", ("nginx",), 0.35),
+        ("cosockd copying", ("haproxy",), 0.70))),
+    ("rate", "cosockd relay", PEERS, 1.05),
+    ("rate", "cosockd loop", PEERS, 1.05),
+    *((f"latency-{p}", ours, PEERS, most) for ours in ("cosockd relay", "cosockd loop")
+      for p, most in (("p50", 1.1), ("p99", 1.1), ("p99.9", 1.5))),
+)
+THROUGHPUT = 0.95  # of the best peer's, of each number of streams
+
 
 def median(values):
     values = [v for v in values if v is not None]
@@ -44,6 +64,31 @@ def ratio(samples, work, above, below):
     """Median of the ratios of runs that were made next to each other."""
     pairs = zip(samples.get((work, above), []), samples.get((work, below), []))
     return median([a / b for a, b in pairs if a is not None and b])
+
+
+def verdict(title, target, measured, holds):
+    """A row of a table of targets; measured: text, None when it was not measured."""
+    return [title, target, measured or "-", "-" if measured is None else "yes" if holds else "NO"]
+
+
+TARGETS_HEAD = ["target", "wanted", "measured", "holds"]
+
+
+def targets(samples, extra):
+    """Rows of text: which of TARGETS hold, and the throughput of bulk."""
+    rows = [TARGETS_HEAD]
+    for work, ours, peers, most in TARGETS:
+        found = [(r, p) for p in peers if (r := ratio(samples, work, ours, p)) is not None]
+        worst = max(found, default=None)
+        rows.append(verdict(f"{WORKS[work][0]}: {ours.removeprefix('cosockd ')} / {peers[0] if len(peers) == 1 else 'the best peer'}", f"at most {most:.2f}",
+                            worst and f"{worst[0]:.2f} ({worst[1]})", worst and worst[0] <= most))
+    for work in ("bulk-1", "bulk-16"):
+        seen_by = {(work, p): extra.get((work, p, "gibps"), []) for p in ("cosockd relay", *PEERS)}
+        found = [(r, p) for p in PEERS if (r := ratio(seen_by, work, "cosockd relay", p)) is not None]
+        worst = min(found, default=None)
+        rows.append(verdict(f"{WORKS[work][0]}: GiB/s, relay / the best peer", f"at least {THROUGHPUT:.2f}",
+                            worst and f"{worst[0]:.2f} ({worst[1]})", worst and worst[0] >= THROUGHPUT))
+    return rows
 
 
 def form(value):
