@@ -247,6 +247,7 @@ class NginxLua(Nginx):
     a handler of two light threads has the connection."""
 
     name = "nginx lua"
+    works = ("rr", "bulk", "rate", "memory", "slow")  # not latency: half of what it reaches is no load for the others
     modules = ("ndk_http_module.so", "ngx_http_lua_module.so")
     load_options = ("--preface", "GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
 
