@@ -4,6 +4,12 @@
 #include <errno.h>
 #include <math.h>
 
+/* More than any call has. */
+#define OPTIONS_KEPT 16
+
+/* Key of the registry: a list of the latest. */
+static const char kept_options;
+
 void cs_bind_type(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *methods)
 {
     luaL_newmetatable(L, name);
@@ -141,6 +147,23 @@ static int wrong_type(lua_State *L, int table, const char *field, const char *ex
         L, table, lua_pushfstring(L, "option '%s': %s expected, got %s", field, expected, got));
 }
 
+void cs_keep_option(lua_State *L, int table)
+{
+    if (!lua_getmetatable(L, table)) {
+        return;
+    }
+    lua_pop(L, 1);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &kept_options) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_createtable(L, OPTIONS_KEPT, 0);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_options);
+    }
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, (lua_Integer)(cs_vm_of(L)->options_kept++ % OPTIONS_KEPT) + 1);
+    lua_pop(L, 1);
+}
+
 bool cs_opt_bool(lua_State *L, int table, const char *field, bool otherwise)
 {
     int type = get(L, table, field);
@@ -172,6 +195,7 @@ const char *cs_opt_string(lua_State *L, int table, const char *field)
     const char *value = NULL;
     if (type == LUA_TSTRING) {
         value = lua_tostring(L, -1);
+        cs_keep_option(L, table);
     } else if (type != LUA_TNIL) {
         wrong_type(L, table, field, "string");
     }

@@ -73,7 +73,11 @@ CS_MUST_CHECK int cs_local_addr(const char *intf, bool ipv6, uint16_t port, stru
 CS_RAISES bool cs_opt_bool(lua_State *L, int table, const char *field, bool otherwise);
 CS_RAISES lua_Integer cs_opt_number(lua_State *L, int table, const char *field,
                                     lua_Integer otherwise);
-/* Points into the Lua string: valid while the table holds it. */
+/* Points into the Lua string: valid during the call. */
 CS_RAISES const char *cs_opt_string(lua_State *L, int table, const char *field);
+
+/* The value on top is the option of a call: one that a function of the table's metatable has made
+ * would be gone before the call has used it. */
+CS_RAISES void cs_keep_option(lua_State *L, int table);
 
 #endif

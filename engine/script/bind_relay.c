@@ -288,10 +288,13 @@ static int socket_relay(lua_State *L)
     bool detach = cs_opt_bool(L, 3, "detach", false), on_close = has_on_close(L);
     bool text = cs_opt_bool(L, 3, "text", false);
     struct cs_task *t = detach ? NULL : cs_task_can_wait(L, "relay");
+    struct told *told = make_told(L, detach, on_close && detach);
     if (a->state != CS_SOCK_OPEN || b->state != CS_SOCK_OPEN) {
+        if (told) {
+            told_free(told);
+        }
         return cs_push_error(L, a->state != CS_SOCK_OPEN ? a->end : b->end);
     }
-    struct told *told = make_told(L, detach, on_close && detach);
     as_bytes(a->stream, text);
     as_bytes(b->stream, text);
     int err = start(L, a, b, &o, told);

@@ -251,6 +251,7 @@ struct cs_shark *cs_opt_shark(lua_State *L, int table, bool server)
                cs_tls_context_cert_count(shark->context) == 0) {
         luaL_argerror(L, table, "option 'shark': it has no certificate yet: shark:addcert");
     }
+    cs_keep_option(L, table);
     return shark;
 }
 

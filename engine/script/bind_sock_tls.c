@@ -234,7 +234,9 @@ static int sock_upgrade(lua_State *L)
         return cs_push_error(L, CS_ESTATE); /* a message would begin in the clear */
     }
     struct cs_sock_tls *tls = check_upgrade(L, s, shark);
-    int err = tls ? cs_sock_tls_open(&stream, s, s->stream, tls, (uint32_t)timeout) : -ENOMEM;
+    int err = !tls         ? -ENOMEM
+              : !s->stream ? s->end /* a function of the options has closed it */
+                           : cs_sock_tls_open(&stream, s, s->stream, tls, (uint32_t)timeout);
     cs_sock_tls_free(s->vm, tls);
     if (err < 0) {
         return cs_push_error(L, err);

@@ -201,6 +201,9 @@ static int CS_RAISES dial(lua_State *L, struct cs_sock *s, struct cs_task *t)
     struct cs_dial_spec spec;
     struct cs_addr local;
     int err = check_spec(L, &spec, &local);
+    if (s->state != CS_SOCK_CONNECTING) { /* a function of the options has closed it */
+        return push_connect_error(L, s->end);
+    }
     if (err < 0) {
         return refuse(L, s, t, err);
     }
@@ -311,7 +314,7 @@ static int CS_RAISES bind_addr(lua_State *L, struct cs_vm *vm, struct cs_addr *a
     return 0;
 }
 
-/* What it does to the connections it accepts; shark: NULL or the option, at index 2. False: no
+/* What it does to the connections it accepts; shark: NULL or the option, at index 3. False: no
  * memory. */
 static bool CS_RAISES secure_listener(lua_State *L, struct cs_sock *s, const struct cs_shark *shark)
 {
@@ -319,7 +322,7 @@ static bool CS_RAISES secure_listener(lua_State *L, struct cs_sock *s, const str
     s->tls = shark ? cs_sock_tls_create(shark->context, NULL, NULL, false) : NULL;
     if (s->tls) {
         s->tls->timeout_ms = shark->timeout_ms;
-        lua_getfield(L, 2, "shark");
+        lua_pushvalue(L, 3);
         cs_sock_tls_pin(L, s->tls);
     }
     return s->tls || !shark;
@@ -333,8 +336,7 @@ static int socket_bind(lua_State *L)
         return luaL_error(L, "bind in a finalizer");
     }
     lua_settop(L, 2);
-    const struct cs_shark *shark = cs_opt_shark(L, 2, true);
-    lua_settop(L, 2);
+    const struct cs_shark *shark = cs_opt_shark(L, 2, true); /* stays at 3 */
     lua_Integer backlog = cs_opt_number(L, 2, "backlog", 0);
     struct cs_listen_options o = {
         .backlog = (int)CS_MIN(CS_MAX(backlog, 0), 65535),

@@ -410,6 +410,9 @@ static int held_on(lua_State *L, int status, lua_KContext ctx)
     s->waiter = NULL;
     s->state = CS_SOCK_UNBOUND; /* the options may be others by now: what is wrong is raised */
     int err = check_request(L, &r);
+    if (s->state != CS_SOCK_UNBOUND) { /* a function of the options has used it */
+        return cs_push_error(L, CS_ESTATE);
+    }
     return err < 0 ? cs_push_error_as(L, "bind", err) : dial(L, s, &r);
 }
 

@@ -71,6 +71,7 @@ struct cs_vm {
     struct cs_expiry expiry;      /* the certificates in use */
     struct cs_task *current;      /* whose Lua code runs now, or NULL */
     unsigned reports;             /* jobs of bind_errh.c */
+    unsigned options_kept;        /* by bind.c, so far */
     unsigned depth;               /* nesting of cs_task_run_now */
     unsigned no_wait;             /* coroutines resumed from where Lua cannot yield */
     unsigned task_count, socket_count, listen_count, relay_count, timer_count;

@@ -351,3 +351,38 @@ check.job("toip", function()
   raises("string expected", ba.socket.toip)
   check.in_cosocket(function() eq(ba.socket.toip("localhost"), "127.0.0.1") end)
 end)
+
+-- Options that are asked of functions: what they give is kept, and what they do is noticed.
+check.job("options that a function makes", function()
+  local listener, port = check.listen(check.echo)
+  local n = 0
+  local op = setmetatable({}, {__index = function(_, name)
+    n = n + 1
+    return name == "host" and ("h"):rep(100) .. "." .. n or nil
+  end})
+  local sock = ok(check.with_finalizer(function() end, ba.socket.connect, "127.0.0.1", port, op))
+  sock:close()
+  listener:close()
+end)
+
+check.job("options whose function closes the socket", function()
+  local listener, port = check.listen(check.echo)
+  local function closing(sock, field, nth)
+    local n = 0
+    return setmetatable({}, {__index = function(_, name)
+      n = n + (name == field and 1 or 0)
+      if n == nth then sock:close() end
+    end})
+  end
+  local got
+  ba.socket.event(function(s) got = table.pack(ba.socket.connect("127.0.0.1", port, closing(s, "timeout", 2))) end)
+  check.wait(function() return got end)
+  results({nil, "closed"}, got[1], got[2])
+  local a, b = check.pair()
+  results({nil, "closed"}, ba.socket.relay(a, b, closing(a, "text", 1)))
+  b:close()
+  a, b = check.pair()
+  results({nil, "closed"}, a:upgrade(ba.create.sharkssl(), closing(a, "trusted", 1)))
+  b:close()
+  listener:close()
+end)
