@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "script/bind_shark.h"
 #include "script/sock.h"
@@ -207,8 +208,8 @@ static int CS_RAISES dial(lua_State *L, struct cs_sock *s, struct cs_task *t)
     if (err < 0) {
         return refuse(L, s, t, err);
     }
-    if (s->tls) {
-        s->tls->deadline_ms = cs_loop_now(s->vm->net->loop) + spec.timeout_ms;
+    if (s->tls) { /* from the call on, as that of the dial */
+        s->tls->deadline_ms = cs_clock_ms() + spec.timeout_ms;
     }
     s->dial = cs_dial_start(s->vm->net, &spec, dialled, s);
     if (!s->dial) {

@@ -126,9 +126,11 @@ end)
 
 check.both("a time that nobody gave is a second, for TCP and TLS together", function()
   local listener, port = check.listen(function(s) while s:read() do end end) -- it says nothing
-  local start = ba.clock()
+  local start
   check.in_cosocket(function()
-    results({nil, "timeout"}, ba.socket.connect("127.0.0.1", port, {shark = ba.create.sharkssl()}))
+    local shark, begun = ba.create.sharkssl(), ba.clock()
+    repeat start = ba.clock() until start - begun > 50 -- the time begins with the call
+    results({nil, "timeout"}, ba.socket.connect("127.0.0.1", port, {shark = shark}))
   end)
   ok(ba.clock() - start >= 999)
   listener:close()
