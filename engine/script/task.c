@@ -499,6 +499,7 @@ static void finish(struct cs_task *t, int err)
     }
     if (err < 0) {
         close_thread(t->co, t->vm->L);
+        lua_settop(t->co, 0); /* not its error: an empty one is dead */
     }
     forget(t);
     destroy(t);

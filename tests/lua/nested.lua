@@ -217,6 +217,12 @@ check.both("the coroutine of a job is not the script's to resume or close", func
   wait(function() return coroutine.status(other) == "dead" end)
   eq(select(2, coroutine.resume(other)), "cannot resume dead coroutine")
   eq(coroutine.close(other), true)
+  ba.thread.run(function() -- one that fails; expected in the log
+    other = coroutine.running()
+    error "this job fails"
+  end)
+  wait(function() return coroutine.status(other) == "dead" end)
+  eq(coroutine.close(other), true)
 end)
 
 check.both("nor is that of a timer between two ticks", function()
