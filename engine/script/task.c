@@ -653,10 +653,14 @@ static void fetch_ahead(const struct cs_list *ready, const struct cs_list *runni
 bool cs_task_run_ready(struct cs_vm *vm, unsigned max)
 {
     struct cs_list *l;
+    uint64_t looked = vm->resumes; /* counts those, too, that a task starts within its own slice */
     for (unsigned i = 0; i < max && (l = cs_list_first(&vm->ready)) && !vm->exiting; i++) {
         struct cs_task *t = cs_container_of(l, struct cs_task, node);
-        if (i > 0 && i % RUN_AT_ONCE == 0 && cs_loop_late(vm->net->loop)) {
-            break;
+        if (vm->resumes - looked >= RUN_AT_ONCE) {
+            if (cs_loop_late(vm->net->loop)) {
+                break;
+            }
+            looked = vm->resumes;
         }
         fetch_ahead(&vm->ready, l);
         cs_list_remove(l);
