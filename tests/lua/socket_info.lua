@@ -70,6 +70,7 @@ check.both("suspended in a write on another socket", function()
   results({"read", true}, target:state())
   target:close()
   wait(function() return writer:state() == "terminated" end)
+  wait(function() return accepted end) -- the other side of the connection may be heard of late
   accepted:close()
   listener:close()
 end)
