@@ -478,9 +478,14 @@ static int reader_trailers(lua_State *L)
 {
     struct reader *r = check_reader(L);
     const struct cs_http *h = &r->http;
-    bool any = r->state == BETWEEN && h->fields && h->trailer_count > 0;
 
-    push_fields(L, h, any ? h->fields + h->field_count : NULL, any ? h->trailer_count : 0);
+    if (r->state != BETWEEN || !h->fields) {
+        lua_newtable(L);
+        return 1;
+    }
+    lose(r, -ENOMEM); /* unless the table can be made: a finalizer must not begin a new head now */
+    push_fields(L, h, h->fields + h->field_count, h->trailer_count);
+    r->state = BETWEEN;
     return 1;
 }
 

@@ -338,3 +338,16 @@ check.job("a finalizer may close the socket at any moment", function()
     end
   end
 end)
+
+check.job("a finalizer may ask for the next message while the trailers are told", function()
+  local a, b = check.pair()
+  b:write("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" .. ("X-Sum: 9\r\n"):rep(90) .. "\r\n")
+  local r = reader(a, "request")
+  ok(r:head(50000))
+  eq(r:body(nil, 50000), nil)
+  local asked
+  local list = check.with_finalizer(function() asked = select("#", r:head(0)) end, r.trailers, r)
+  eq(flat(list), ("X-Sum=9|"):rep(89) .. "X-Sum=9")
+  ok(asked)
+  eq(#r:trailers(), 90)
+end)
