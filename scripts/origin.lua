@@ -64,7 +64,7 @@ local function parse(head)
   end
   local connection = (fields.connection or ""):lower()
   request.keep = minor == "1" and not connection:find "close" or connection:find "keep%-alive" ~= nil
-  request.length = tonumber(fields["content-length"] or 0)
+  request.length = tonumber((fields["content-length"] or "0"):match "^%d+$")
   request.unknown_body = fields["transfer-encoding"] ~= nil or not request.length
   return request
 end

@@ -40,15 +40,16 @@ end
 
 -- The request that follows a redirect. Passwords and cookies are for the server they were given for.
 local function next_request(op, status, from, to)
-  local next_ = merge(op)
-  next_.url, next_.query, next_.size = to, nil, nil
-  if TO_GET[status] and op.method ~= "HEAD" then next_.method = "GET" end
+  local next_, to_get = merge(op), TO_GET[status] and op.method ~= "HEAD"
+  next_.url, next_.query = to, nil
+  if to_get then next_.method, next_.size = "GET", nil end
   local same = origin(from) == origin(to)
   if not same then next_.user, next_.password = nil, nil end
   next_.header = {}
   for name, value in pairs(op.header or {}) do
     local lower = tostring(name):lower()
-    if lower ~= "host" and lower ~= "content-length" and (same or not PRIVATE[lower]) then next_.header[name] = value end
+    local dropped = lower == "host" or lower == "content-length" and to_get or not same and PRIVATE[lower]
+    if not dropped then next_.header[name] = value end
   end
   return next_
 end

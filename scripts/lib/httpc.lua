@@ -28,7 +28,8 @@ local WITH_BODY = {POST = true, PUT = true, PATCH = true}
 local ENDS = {socketclosed = true, socketreadfailed = true, socketwritefailed = true}
 local AGAIN = {GET = true, HEAD = true, OPTIONS = true, TRACE = true} -- may be sent twice
 
--- Of a WebSocket's handshake: ours alone.
+-- How the body is framed, and a WebSocket's handshake: ours alone.
+local FRAMING = {["content-length"] = true, ["transfer-encoding"] = true}
 local HANDSHAKE = {connection = true, upgrade = true, ["sec-websocket-key"] = true, ["sec-websocket-version"] = true,
                    ["sec-websocket-extensions"] = true}
 
@@ -180,6 +181,7 @@ local function finish(self)
     while self.more and left > 0 do left = left - #(piece(self, left, math.max(deadline - ba.clock(), 0)) or "") end
   end
   if self.more or not self.keep or self.upload or self.failed or self.head.status == 101 then drop(self) end
+  self.failed = nil -- what went wrong with that one
 end
 
 -- ---- requests ----
@@ -195,7 +197,7 @@ local function fields(self, op, to)
   for name in pairs(op.header or {}) do names[#names + 1] = tostring(name) end
   table.sort(names)
   for _, name in ipairs(names) do
-    local ours = name:lower() == "transfer-encoding" or SOCKET[to.scheme] and HANDSHAKE[name:lower()]
+    local ours = FRAMING[name:lower()] or SOCKET[to.scheme] and HANDSHAKE[name:lower()]
     local value = not ours and op.header[name] or nil
     for _, one in ipairs(type(value) == "table" and value or {value}) do add(name, one) end
   end
@@ -426,7 +428,7 @@ end
 local function read_some(self, n)
   local parts, len = {}, 0
   while len < n do
-    local data, err = piece(self, n - len)
+    local data, err = piece(self, math.min(n - len, PIECE))
     if not data and len == 0 then return nil, err end
     if not data then break end -- an error comes with the next read
     parts[#parts + 1], len = data, len + #data

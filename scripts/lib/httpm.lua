@@ -77,7 +77,11 @@ function methods:upload(conf, op)
   local size, sent, ok = size_of(conf), 0, nil
   ok, err, why = self:request(with(op, {url = conf.url, method = "PUT", size = size}))
   while ok do
-    local data = fp:read(PIECE)
+    local data, failed, more = fp:read(PIECE)
+    if failed then
+      self:close() -- a part must not look like the whole
+      ok, err, why = nil, failed, more
+    end
     if not data then break end
     ok, err = self:write(data)
     sent = sent + #data
@@ -95,7 +99,8 @@ end
 -- nil and the status: then nothing was written. A file that was opened here and is not whole is removed.
 function methods:download(conf, op)
   local ok, err, why = self:request(with(op, {url = conf.url}))
-  local status = ok and self:status() or nil
+  local status
+  if ok then status, err, why = self:status() end
   if not status or status < 200 or status >= 300 then
     if conf.fp then conf.fp:close() end
     return nil, status or err, why
@@ -112,7 +117,8 @@ function methods:download(conf, op)
       if ok and conf.func then conf.func(size, received) end
     end
   until not data or not ok
-  fp:close()
+  local _, failed, more = fp:close()
+  if not err then err, why = failed, more end
   if not err then return true end
   if not conf.fp then conf.io:remove(conf.name) end
   return nil, err, why

@@ -4,8 +4,8 @@
 --   rwfile.json(io, name)         its value; nil, err           rwfile.json(io, name, value)  true; nil, err
 --
 -- io is an io object (ba.openio). An empty file is "". Errors are those of the io object, and "jsonerr" for a file
--- that is no JSON. A write goes to NAME.tmp first: who reads meanwhile, or after a crash, finds the old file or the
--- new one, never half of it.
+-- that is no JSON. A write goes to a file of its own first (NAME.*.tmp): who reads or writes meanwhile, or reads after
+-- a crash, finds the old file or the new one, never half of it.
 local rwfile = {}
 
 local function read(io, name)
@@ -19,7 +19,7 @@ local function read(io, name)
 end
 
 local function write(io, name, data)
-  local new = name .. ".tmp"
+  local new = ("%s.%s.tmp"):format(name, ba.b64urlencode(ba.rndbs(12)))
   local file, err = io:open(new, "w")
   if not file then return nil, err end
   local ok, closed, why

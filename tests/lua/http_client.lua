@@ -113,6 +113,20 @@ both("bodies of requests: chunks, a length, nothing", function()
   eq(get(h, {url = web.url(port)}), 200)
 end)
 
+both("how the body is framed is not the caller's to say twice", function()
+  local port = web.serve(mirror)
+  local h <close> = httpc.create()
+  for given, sent in pairs {abc = "Transfer%-Encoding: chunked", ["-5"] = "Content%-Length: 0", ["0x0"] = "Content%-Length: 0"} do
+    local status, text = get(h, {url = web.url(port), method = "POST", header = {["content-length"] = given, ["transfer-encoding"] = "x"}})
+    eq(status, 200)
+    ok(text:find(sent) and select(2, text:gsub("Content%-Length", "")) + select(2, text:gsub("Transfer%-Encoding", "")) == 1, text)
+    ok(not text:find "content%-length" and not text:find "transfer%-encoding", text)
+  end
+  eq(h:request {url = web.url(port)}, true)
+  ok(h:read(math.huge):find "body: $")
+  eq(h:read(math.huge), nil)
+end)
+
 both("megabytes both ways", function()
   local data = check.pattern(3000001)
   local port = web.serve(function(sock, _, reader)

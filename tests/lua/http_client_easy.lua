@@ -94,6 +94,21 @@ both("a redirect takes no secrets to another server", function()
   eq(h:read "a":match " (%S+) %[", "--")
 end)
 
+both("a redirect of an empty body", function()
+  local port = web.serve(function(sock, head, reader)
+    web.body(reader)
+    local n = tonumber(head.target:sub(2))
+    if n < 3 then return web.answer(sock, n == 1 and 307 or 308, "", {Location = "/" .. n + 1}) end
+    web.answer(sock, 200, ("%s %s %s"):format(head.method, head.target, head.length))
+  end)
+  local h <close> = http.create()
+  for _, op in ipairs {{size = 0}, {header = {["Content-Length"] = 0}}} do
+    op.url, op.method = web.url(port, "/1"), "POST"
+    eq(h:request(op), true)
+    results({200, "POST /3 0"}, h:status(), h:read "a")
+  end
+end)
+
 both("a redirect of a request with a body is told", function()
   local port = server()
   local h <close> = http.create()
@@ -182,4 +197,41 @@ both("files up and down", function()
   results({nil, "cannotconnect"}, h:download {io = io, name = name, url = web.url(check.dead_port())})
   results({nil, "invalidresponse"}, h:download {io = io, name = name, url = web.url(port, "/cut")})
   eq(content(), nil, "a part is no file")
+end)
+
+both("files that fail", function()
+  local bodies = {}
+  local port = web.serve(function(sock, head, reader)
+    bodies[#bodies + 1] = web.body(reader) or "cut"
+    if head.target == "/silent" then return false end
+    web.answer(sock, 200, "hello")
+  end)
+  local h <close> = httpm.create()
+  local function file(t)
+    t.closed = 0
+    function t:close()
+      self.closed = self.closed + 1
+      if self.last then return nil, self.last end
+      return true
+    end
+    function t:write() return true end
+    return t
+  end
+  local left = 1
+  local torn = file {read = function()
+    left = left - 1
+    if left == 0 then return "a part" end
+    return nil, "ioerror"
+  end}
+  results({nil, "ioerror"}, h:upload {fp = torn, url = web.url(port)})
+  eq(torn.closed, 1)
+  check.wait(function() return bodies[1] end, "the server to notice")
+  eq(bodies[1], "cut", "a part must not look like the whole")
+
+  local full = file {last = "nospace"}
+  results({nil, "nospace"}, h:download {fp = full, url = web.url(port)})
+  eq(full.closed, 1)
+  local unused = file {}
+  results({nil, "socketclosed"}, h:download({fp = unused, url = web.url(port, "/silent")}, {method = "POST"}))
+  eq(unused.closed, 1)
 end)

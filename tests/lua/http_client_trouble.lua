@@ -128,6 +128,18 @@ both("a slow rest that nobody wants does not hold up the next request", function
   over = true
 end)
 
+both("a refusal whose page does not come does not keep the answer to a challenge", function()
+  local port = web.serve(function(sock, head)
+    if head.header.authorization then return web.answer(sock, 200, "in") end
+    sock:write 'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\nContent-Length: 9\r\n\r\npart'
+    sock:read() -- until the client goes
+    return false
+  end)
+  local h <close> = httpc.create()
+  eq(h:request {url = web.url(port), user = "a", password = "b"}, true)
+  results({200, "in"}, h:status(), h:read "a")
+end)
+
 both("a server that does not read", function()
   local over <close> = at_end()
   local h <close> = httpc.create()

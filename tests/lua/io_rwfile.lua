@@ -52,6 +52,25 @@ check.job("JSON", function()
   io:remove "j"
 end)
 
+check.job("many write the same file", function()
+  local writers, wrong = 8, nil
+  for i = 1, writers do
+    ba.thread.run(function()
+      for _ = 1, 5 do
+        local done, err = rwfile.file(io, "a", tostring(i):rep(100000))
+        local data = rwfile.file(io, "a")
+        local whole = data and #data == 100000 and data == data:sub(1, 1):rep(100000)
+        if not done or not whole then wrong = err or "half a file" end
+      end
+      writers = writers - 1
+    end)
+  end
+  check.wait(function() return writers == 0 end, "the writers")
+  eq(wrong, nil)
+  eq(names(), "a", "nothing else is left")
+  io:remove "a"
+end)
+
 check.job("the folder goes", function()
   eq(names(), "")
   ok(disk:rmdir(base))
