@@ -100,5 +100,17 @@ class OtherFamiliesTest(harness.Case):
         self.assertEqual(harness.digest(got.stdout), harness.digest(harness.noise(300000)), got.stderr)
 
 
+class OriginTest(harness.Case):
+    """origin.lua, which has a parser of its own."""
+
+    def test_lengths_that_are_none(self):
+        port = harness.free_port()
+        self.cosockd(f"{harness.SCRIPTS}/origin.lua", [f"127.0.0.1:{port}"], [port])
+        for length in (b"-5", b"0x5", b"1.5", b"1e1", b"5, 5", b""):
+            s = self.connect(port)
+            s.sendall(b"GET /hello HTTP/1.1\r\nHost: x\r\nContent-Length: %s\r\n\r\n" % length)
+            self.assertRegex(harness.read_all(s), rb"^HTTP/1\.1 400 [^\0]*understands\n$", length)
+
+
 if __name__ == "__main__":
     harness.main()
