@@ -96,18 +96,16 @@ static void CS_RAISES set_arg(lua_State *L, const struct cs_program *p)
 
 /* ---- modules ---- */
 
-/* Puts "dir/?.lua;dir/lib/?.lua" in front of package.path. */
+/* Puts what stands for a folder in front of package.path, where it stands once. */
 static void CS_RAISES add_path(lua_State *L, const char *dir, size_t len)
 {
     lua_getglobal(L, "package");
     lua_pushlstring(L, dir, len);
     const char *d = lua_tostring(L, -1);
-    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s/lib/?.lua;", d, d, d);
+    const char *own = lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s/lib/?.lua;", d, d, d);
     lua_getfield(L, -3, "path");
-    if (strncmp(lua_tostring(L, -1), lua_tostring(L, -2), lua_rawlen(L, -2)) == 0) {
-        lua_pop(L, 4); /* stands there already */
-        return;
-    }
+    luaL_gsub(L, lua_tostring(L, -1), own, "");
+    lua_remove(L, -2);
     lua_concat(L, 2);
     lua_setfield(L, -3, "path");
     lua_pop(L, 2);
@@ -120,18 +118,23 @@ static void CS_RAISES add_folder_of(lua_State *L, const char *path)
     add_path(L, slash ? path : ".", slash ? (size_t)(slash - path) : 1);
 }
 
-static void CS_RAISES set_path(lua_State *L, const struct loading *load)
+/* Where all services find modules; each adds its folders to it. */
+static void CS_RAISES begin_path(lua_State *L, const struct cs_cell_config *config)
 {
     lua_getglobal(L, "package");
     lua_pushliteral(L, "");
     lua_setfield(L, -2, "path");
     lua_pop(L, 1);
-    if (load->config->script_dir) {
-        add_path(L, load->config->script_dir, strlen(load->config->script_dir));
+    if (config->script_dir) {
+        add_path(L, config->script_dir, strlen(config->script_dir));
     }
-    if (load->config->library_dir) {
-        add_path(L, load->config->library_dir, strlen(load->config->library_dir));
+    if (config->library_dir) {
+        add_path(L, config->library_dir, strlen(config->library_dir));
     }
+}
+
+static void CS_RAISES add_folders(lua_State *L, const struct loading *load)
+{
     if (load->part->file) {
         add_folder_of(L, load->part->file);
     }
@@ -202,10 +205,13 @@ static const struct cs_task_hooks chunk_hooks = {.ended = chunk_ended};
 static int start_part(lua_State *L)
 {
     const struct loading *load = lua_touserdata(L, 1);
-    set_path(L, load);
-    if (load->program->check_only && load->part == load->program->parts) {
-        cs_io_read_only(L);
+    if (load->part == load->program->parts) {
+        begin_path(L, load->config);
+        if (load->program->check_only) {
+            cs_io_read_only(L);
+        }
     }
+    add_folders(L, load);
     if (load->program->script_mode) {
         set_arg(L, load->program);
         cs_io_open_script_mode(L);

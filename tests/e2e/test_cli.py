@@ -141,6 +141,14 @@ class CheckTest(CliCase):
             self.assertRegex(run.stderr, rf"(?m)^{re.escape(path)}:\d+: .*{part}")
         self.assertIn("5 errors", run.stderr)
 
+    def test_each_service_finds_modules_beside_it(self):
+        for name in ("a", "b", "c"):
+            os.mkdir(f"{self.directory}/{name}")
+            self.write(f"{name}/of_{name}.lua", "return {}\n")
+            self.write(f"{name}/own.lua", f"require 'of_{name}'\n")
+        blocks = "\n".join(f'service "{name}" {{ script = "{name}/own.lua" }}' for name in ("a", "b", "c"))
+        self.assert_status(self.run_once("-t", "-c", self.config(blocks)), 0)
+
     def test_syntax_errors(self):
         path = self.config("service service\n")
         self.assert_status(self.run_once("-t", "-c", path), 78, r"cosockd\.lua:\d+: ")
