@@ -31,6 +31,7 @@
 #define TABLE_DEPTH_MAX 32
 #define VALUES_MAX 1000000u /* shared subtables are copied: without a bound, 2^depth of them */
 #define PATH_TEXT_MAX 256
+#define MAGIC "*?[{\\" /* what makes the name of an include a pattern */
 
 /* Why the run cannot go on; whatever is raised then is not reported a second time. */
 enum stop { GOING, NO_MEMORY, REPORTED };
@@ -398,61 +399,73 @@ static int conf_env(lua_State *L)
     return 1;
 }
 
-/* Relative to the file that is running. The result lies on the Lua stack. */
-static const char *include_path(lua_State *L, const struct reader *r, const char *pattern)
+/* Relative to the file that is running, whose folder is no part of the pattern. The result lies on
+ * the Lua stack. */
+static const char *include_path(lua_State *L, const struct reader *r, const char *name,
+                                bool pattern)
 {
     const char *from = r->conf->files[r->open[r->depth - 1].index];
     const char *slash = strrchr(from, '/');
+    luaL_Buffer b;
 
-    if (pattern[0] == '/' || !slash) {
-        return pattern;
+    if (name[0] == '/' || !slash) {
+        return name;
     }
-    lua_pushlstring(L, from, (size_t)(slash - from) + 1);
-    lua_pushstring(L, pattern);
-    lua_concat(L, 2);
+    luaL_buffinit(L, &b);
+    for (const char *p = from; p <= slash; p++) {
+        if (pattern && strchr(MAGIC ",]}", *p)) {
+            luaL_addchar(&b, '\\');
+        }
+        luaL_addchar(&b, *p);
+    }
+    luaL_addstring(&b, name);
+    luaL_pushresult(&b);
     return lua_tostring(L, -1);
 }
 
-/* Never raises, because the glob must be freed. The line is that of the include. */
-static void run_each(lua_State *L, struct reader *r, const glob_t *g, int line)
+/* Never raises, because a glob must be freed. The line is that of the include. */
+static void run_included(lua_State *L, struct reader *r, const char *path, int line)
 {
     const char *from = r->conf->files[r->open[r->depth - 1].index];
+    int err = run_file(L, r, path);
 
-    for (size_t i = 0; i < g->gl_pathc && r->stop == GOING; i++) {
-        int err = run_file(L, r, g->gl_pathv[i]);
-
-        if (err == -ENOMEM) {
-            r->stop = NO_MEMORY;
-        } else if (err != 0) {
-            cs_errors_add(r->errors, from, line, "include \"%s\": %s", g->gl_pathv[i],
-                          file_error_text(err));
-        }
+    if (err == -ENOMEM) {
+        r->stop = NO_MEMORY;
+    } else if (err != 0) {
+        cs_errors_add(r->errors, from, line, "include \"%s\": %s", path, file_error_text(err));
     }
 }
 
+/* For glob. A folder that is not there has no files; one that cannot be read may have some. */
+static int folder_fails(const char *folder, int err)
+{
+    (void)folder;
+    return err != ENOENT;
+}
+
+/* A pattern that matches nothing is no error, a missing file is one. */
 static int conf_include(lua_State *L)
 {
     struct reader *r = reader_of(L);
-    const char *pattern = luaL_checkstring(L, 1);
-    const char *path = include_path(L, r, pattern);
-    int file, line = 0;
+    const char *name = luaL_checkstring(L, 1);
+    bool pattern = strpbrk(name, MAGIC) != NULL;
+    const char *path = include_path(L, r, name, pattern);
+    int file, line = 0, err;
     glob_t g;
 
     (void)lua_place(L, &file, &line);
     luaL_checkstack(L, 8, "too many nested includes");
-    /* A name without a pattern is kept by NOMAGIC and fails to open: a missing file is an error, a
-     * pattern that matches nothing is not. */
-    switch (glob(path, GLOB_NOMAGIC | GLOB_BRACE, NULL, &g)) {
-    case 0:
-        run_each(L, r, &g, line);
+    if (!pattern) {
+        run_included(L, r, path, line);
+    } else if ((err = glob(path, GLOB_NOMAGIC | GLOB_BRACE, folder_fails, &g)) == 0) {
+        for (size_t i = 0; i < g.gl_pathc && r->stop == GOING; i++) {
+            run_included(L, r, g.gl_pathv[i], line);
+        }
         globfree(&g);
-        break;
-    case GLOB_NOMATCH:
-        break;
-    case GLOB_NOSPACE:
-        return raise_stop(L, r, NO_MEMORY);
-    default:
-        return luaL_error(L, "include \"%s\": a directory cannot be read", pattern);
+    } else if (err == GLOB_NOSPACE) {
+        r->stop = NO_MEMORY;
+    } else if (err != GLOB_NOMATCH) {
+        return luaL_error(L, "include \"%s\": a directory cannot be read", name);
     }
     return r->stop == GOING ? 0 : raise_stop(L, r, r->stop);
 }

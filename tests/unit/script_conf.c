@@ -268,6 +268,44 @@ static void test_include_errors(void **state)
     assert_int_equal(errors.count, 2);
 }
 
+/* As one that a reload, no longer root, may not read: it would end its services without a word. */
+static void test_a_folder_that_cannot_be_read_is_an_error(void **state)
+{
+    char path[128];
+
+    (void)state;
+    (void)snprintf(path, sizeof(path), "%s/loop", folder);
+    assert_int_equal(symlink("loop", path), 0);
+    assert_error("\ninclude 'loop/*.lua'\n", 2, "loop/*.lua\": a directory cannot be read");
+}
+
+static void test_the_folder_of_an_include_is_no_pattern(void **state)
+{
+    const char *const names[] = {"[1]", "a*", "b?", "{c,d}", "e\\f"};
+    char path[128];
+
+    (void)state;
+    for (size_t i = 0; i < CS_ARRAY_LEN(names); i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+        assert_int_equal(mkdir(path, 0755), 0);
+        (void)snprintf(path, sizeof(path), "%s/part1.lua", names[i]);
+        (void)write_file(path, "part = 1\n");
+        (void)snprintf(path, sizeof(path), "%s/main.lua", names[i]);
+        assert_int_equal(cs_conf_load(&conf,
+                                      write_file(path, "include 'part1.lua'\ninclude 'part*.lua'"),
+                                      &errors),
+                         0);
+        assert_int_equal(errors.count, 0);
+        assert_int_equal(conf.file_count, 3);
+        cs_conf_free(&conf);
+        assert_int_equal(cs_conf_load(&conf, write_file(path, "include 'missing.lua'"), &errors),
+                         0);
+        assert_int_equal(errors.count, 1);
+        assert_non_null(strstr(errors.text, "missing.lua\": No such file"));
+        (void)clear(NULL);
+    }
+}
+
 static void test_deep_includes_end(void **state)
 {
     (void)state;
@@ -434,6 +472,8 @@ int main(void)
         TEST(test_includes_in_order),
         TEST(test_include_is_relative_to_its_file),
         TEST(test_include_errors),
+        TEST(test_a_folder_that_cannot_be_read_is_an_error),
+        TEST(test_the_folder_of_an_include_is_no_pattern),
         TEST(test_deep_includes_end),
         TEST(test_unreadable),
         TEST(test_lua_errors),
