@@ -428,7 +428,7 @@ static int push_system_store(lua_State *L, struct cs_blocking *b)
     int n = add_content(L, s, a);
 
     if (lua_isnil(L, -n)) {
-        return luaL_error(L, "no authorities to trust: %s", lua_tostring(L, 1 - n));
+        return luaL_error(L, "no authorities to trust: %s", lua_tostring(L, -1));
     }
     lua_pop(L, n);
     return a->use(L, s);

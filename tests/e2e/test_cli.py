@@ -527,6 +527,8 @@ class ControlTest(CliCase):
         self.assert_status(run, 69, "not running")
         self.assertEqual(run.stderr.count("\n"), 1)
         self.assert_status(self.run_once("-s", "stop", "-c", self.echo_config()), 69, "not running")
+        self.assert_status(self.run_once("-s", "stop", "-c", self.config('control_socket = ""')), 69, "the daemon has none")
+        self.assert_status(self.run_once("-s", "stop", "-c", "nothing.lua"), 78, "nothing.lua: No such file")
 
     def test_usage(self):
         for arguments in ([], ["dance"], ["status", "--wait"], ["reload", "--json"], ["-x"], ["stop", "now"],
