@@ -118,7 +118,9 @@ static int date_sub(lua_State *L)
 
 static int date_eq(lua_State *L)
 {
-    lua_pushboolean(L, ticks_of(check_moment(L, 1)) == ticks_of(check_moment(L, 2)));
+    const struct moment *a = luaL_testudata(L, 1, DATE_TYPE), *b = luaL_testudata(L, 2, DATE_TYPE);
+
+    lua_pushboolean(L, a && b && ticks_of(a) == ticks_of(b));
     return 1;
 }
 
@@ -155,7 +157,7 @@ static int CS_RAISES field(lua_State *L, int table, const char *name, int otherw
     return value < -INT32_MAX || value > INT32_MAX ? -INT32_MAX : (int)value;
 }
 
-/* {year, month, day, hour, min, sec, nsec, offset} [, local]. */
+/* {year, month, day, hour, min, sec, nsec, offset} [, local] [, span]. */
 static int CS_RAISES from_table(lua_State *L, struct moment *m)
 {
     struct cs_date d = {.year = field(L, 1, "year", 1),
@@ -167,7 +169,7 @@ static int CS_RAISES from_table(lua_State *L, struct moment *m)
                         .nsec = field(L, 1, "nsec", 0),
                         .offset = field(L, 1, "offset", 0)};
 
-    return set_date(L, m, &d, lua_toboolean(L, 2));
+    return set_date(L, m, &d, lua_toboolean(L, 2) && !lua_istable(L, 2));
 }
 
 /* "NOW" [, offset], "MIN", "MAX", ISO 8601. */
