@@ -6,9 +6,13 @@
 
 #include "base/mem.h"
 #include "codec/cert_make.h"
+#include "codec/date.h"
 #include "script/bind.h"
 #include "script/bind_cert.h"
 #include "script/secret.h"
+
+/* Of a date: far enough for any sum of seconds, and nothing overflows. */
+#define FIELD_MAX 1000000000
 
 /* ---- calls ---- */
 
@@ -142,23 +146,33 @@ static const struct flag types[] = {{"SSL_CLIENT", CS_TYPE_SSL_CLIENT},
                                     {"SSL_CA", CS_TYPE_SSL_CA},
                                     {"OBJECT_SIGNING_CA", CS_TYPE_OBJECT_SIGNING_CA}};
 
+/* A field of a date, which may be out of its range as os.time takes it: the 40th of a month. */
+static int CS_RAISES check_field(lua_State *L, int arg, const char *name, int otherwise)
+{
+    lua_Integer value = cs_opt_number(L, arg, name, otherwise);
+
+    luaL_argcheck(L, value >= -FIELD_MAX && value <= FIELD_MAX, arg, "date out of range");
+    return (int)value;
+}
+
 /* A date as os.date("*t") gives it, in UTC; at least year and month. */
 static int64_t CS_RAISES check_date(lua_State *L, int arg)
 {
     luaL_checktype(L, arg, LUA_TTABLE);
-    lua_Integer year = cs_opt_number(L, arg, "year", 0);
-    lua_Integer month = cs_opt_number(L, arg, "month", 0);
+    int year = check_field(L, arg, "year", 0), month = check_field(L, arg, "month", 0);
 
     luaL_argcheck(L, year >= 1950 && year <= 9999, arg, "year must be 1950 to 9999");
     luaL_argcheck(L, month != 0, arg, "option 'month' is missing");
-    struct tm tm = {.tm_year = (int)(year - 1900),
-                    .tm_mon = (int)month - 1,
-                    .tm_mday = (int)cs_opt_number(L, arg, "day", 1),
-                    .tm_hour = (int)cs_opt_number(L, arg, "hour", 0),
-                    .tm_min = (int)cs_opt_number(L, arg, "min", 0),
-                    .tm_sec = (int)cs_opt_number(L, arg, "sec", 0)};
+    struct tm tm = {.tm_year = year - 1900,
+                    .tm_mon = month - 1,
+                    .tm_mday = check_field(L, arg, "day", 1),
+                    .tm_hour = check_field(L, arg, "hour", 0),
+                    .tm_min = check_field(L, arg, "min", 0),
+                    .tm_sec = check_field(L, arg, "sec", 0)};
+    int64_t seconds = timegm(&tm);
 
-    return timegm(&tm);
+    luaL_argcheck(L, seconds >= CS_DATE_MIN && seconds <= CS_DATE_MAX, arg, "date out of range");
+    return seconds;
 }
 
 /* ---- functions ---- */

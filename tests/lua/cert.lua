@@ -127,6 +127,11 @@ check.job("without a SAN it is the common name", function()
   eq(info.san[1], "a.example")
   eq(info.tzfrom, "240201000000Z")
   eq(info.tzto, "250304000000Z")
+  cert = ok(ba.create.certificate(csr, key, date(0), {year = 2049, month = 14, day = 32, sec = -1}, 9))
+  eq(ba.parsecert(cert).tzto, "20500303235959Z", "as os.time takes it")
+  for _, last in ipairs {{year = 9999, month = 12, day = 32}, {year = 2024, month = -2^31}, {year = 2024, month = 1, day = 2^40}} do
+    raises("date out of range", ba.create.certificate, csr, key, date(0), last, 9)
+  end
 end)
 
 check.job("a CA signs", function()
