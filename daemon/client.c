@@ -52,9 +52,11 @@ bool csd_answer_head(const char *line, bool *ok, size_t *len)
     return true;
 }
 
-static int connect_to(const char *path, int *out)
+/* timeout_ms < 0: none. A daemon that is stuck has a full queue at some time. */
+static int connect_to(const char *path, int timeout_ms, int *out)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
     int fd;
 
     if (strlen(path) >= sizeof(addr.sun_path)) {
@@ -65,7 +67,8 @@ static int connect_to(const char *path, int *out)
     if (fd < 0) {
         return -errno;
     }
-    if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) != 0) {
+    if ((timeout_ms >= 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0) ||
+        connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) != 0) {
         int err = -errno;
 
         (void)close(fd);
@@ -160,6 +163,8 @@ static const char *connect_error(int err)
         return "nobody answers: cosockd is not running";
     case -EACCES:
         return "permission denied: run this as root or as the daemon's user";
+    case -EAGAIN:
+        return "the daemon does not answer";
     default:
         return strerror(-err);
     }
@@ -184,11 +189,16 @@ enum csd_exit csd_client_run(const char *program, const char *path, const char *
                              int timeout_ms)
 {
     struct answer a = {.text = NULL};
-    int fd = -1, err = connect_to(path, &fd);
+    int fd = -1, err;
 
+    if (path[0] == '\0') {
+        (void)fprintf(stderr, "%s: control_socket is \"\": the daemon has none\n", program);
+        return CSD_EXIT_UNAVAILABLE;
+    }
+    err = connect_to(path, timeout_ms, &fd);
     if (err != 0) {
         (void)fprintf(stderr, "%s: %s: %s\n", program, path, connect_error(err));
-        return CSD_EXIT_UNAVAILABLE;
+        return err == -EAGAIN ? CSD_EXIT_FAILURE : CSD_EXIT_UNAVAILABLE;
     }
     err = ask(fd, request, &a, timeout_ms < 0 ? UINT64_MAX : cs_clock_ms() + (unsigned)timeout_ms);
     (void)close(fd);

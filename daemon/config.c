@@ -163,7 +163,8 @@ static int resolve_app(struct cs_conf_service *s, const char *folder, struct cs_
     if (!app || app->type == CS_VALUE_NIL) {
         return 0;
     }
-    if (app->type != CS_VALUE_STRING || strlen(app->string.bytes) != app->string.len) {
+    if (app->type != CS_VALUE_STRING || app->string.len == 0 ||
+        strlen(app->string.bytes) != app->string.len) {
         cs_errors_add(errors, s->args.file, s->args.line,
                       "service \"%s\": app must be the name of a folder", s->name);
         return 0;
@@ -533,16 +534,23 @@ void csd_config_json(const struct csd_config *c, FILE *out)
     csd_json_close(&j, '}');
 }
 
-char *csd_config_control_socket(const char *path, const char *prefix)
+char *csd_config_control_socket(const char *path, const char *prefix, struct cs_errors *errors)
 {
-    struct csd_config *c = config_new();
+    struct cs_conf conf;
+    struct csd_settings settings = {0};
     struct cs_errors ignored = {0};
-    char *socket = NULL;
+    char *folder = folder_of(path), *socket = NULL;
+    int err = folder ? cs_conf_load(&conf, path, errors) : -ENOMEM;
 
-    if (c && read_all(c, path, prefix, &ignored) == 0 && c->settings.control_socket) {
-        socket = cs_strdup(c->settings.control_socket);
+    if (err == 0 && (errors->count == 0 || cs_value_get(&conf.settings, "control_socket")) &&
+        csd_settings_read(&settings, &conf.settings, prefix ? prefix : folder, &ignored) == 0) {
+        socket = cs_strdup(settings.control_socket);
     }
+    csd_settings_free(&settings);
     cs_errors_free(&ignored);
-    csd_config_unref(c);
+    if (folder) {
+        cs_conf_free(&conf);
+    }
+    cs_free(folder);
     return socket;
 }

@@ -57,7 +57,9 @@ void csd_config_json(const struct csd_config *c, FILE *out);
 CS_MUST_CHECK int csd_config_admit(const struct csd_config *c, struct cs_admit *a);
 
 /* The control socket that the file asks for, whatever else is wrong with it; the default when it
- * does not say. NULL when out of memory; cs_free. */
-CS_MUST_CHECK char *csd_config_control_socket(const char *path, const char *prefix);
+ * asks for none. NULL when out of memory, or with errors added: the file could not be read to its
+ * end and has not asked before, so it may mean another daemon than the default's. cs_free. */
+CS_MUST_CHECK char *csd_config_control_socket(const char *path, const char *prefix,
+                                              struct cs_errors *errors);
 
 #endif

@@ -92,13 +92,16 @@ static enum csd_exit run_script(const struct csd_options *o)
 static enum csd_exit send_signal(const struct csd_options *o)
 {
     enum csd_exit status;
-    char *path = csd_config_control_socket(o->conf_file, o->prefix);
+    struct cs_errors errors = {0};
+    char *path = csd_config_control_socket(o->conf_file, o->prefix, &errors);
 
-    if (!path) {
-        return out_of_memory();
+    if (path) {
+        status = csd_client_run("cosockd", path, o->request, SIGNAL_MS);
+    } else {
+        status = errors.count > 0 ? refuse(o->conf_file, &errors) : out_of_memory();
     }
-    status = csd_client_run("cosockd", path, o->request, SIGNAL_MS);
     cs_free(path);
+    cs_errors_free(&errors);
     return status;
 }
 

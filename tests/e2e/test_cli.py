@@ -287,6 +287,8 @@ class ScriptTest(CliCase):
         self.assert_status(self.run_once("none.lua"), 78, "none.lua")
         self.write("bad.lua", "\nerror('no good')\n")
         self.assert_status(self.run_once("bad.lua"), 78, r"bad\.lua:2: no good")
+        run = self.run_once("-e", "ba.sharkclient()", env=dict(os.environ, SSL_CERT_FILE="none.pem"))
+        self.assert_status(run, 78, "no authorities to trust: none.pem: no such file")
 
     def test_an_error_later(self):
         self.write("late.lua", "ba.sleep(10)\nerror('late')\n")

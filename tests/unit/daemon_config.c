@@ -304,6 +304,8 @@ static void test_services_that_are_wrong(void **state)
     assert_error("service 'a' { script = 'none.lua' }\n", 1, "\"none.lua\" is neither in");
     assert_error("service 'a' { script = '/none.lua' }\n", 1, "\"/none.lua\" does not exist");
     assert_error("service 'a' { script = '/tmp' }\n", 1, "does not exist");
+    assert_error("service 'a' { script = 'web.lua', app = '' }\n", 1,
+                 "app must be the name of a folder");
     assert_error("service 'a b' { script = 'web.lua' }\n", 1, "a name has");
     assert_error("service '' { script = 'web.lua' }\n", 1, "a name has");
     assert_error("service 'a' { script = 'web.lua' }\nservice 'a' { script = 'web.lua' }\n", 2,
@@ -404,18 +406,33 @@ static void test_script_mode(void **state)
     assert_false(config->settings.log_connections);
 }
 
+static void assert_control_socket(const char *text, const char *expected)
+{
+    char *path = csd_config_control_socket(write_file("main.lua", text), NULL, &errors);
+
+    assert_string_equal(path, expected);
+    cs_free(path);
+    (void)clear(NULL);
+}
+
 static void test_control_socket_in_spite_of_errors(void **state)
 {
-    char *path;
-
     (void)state;
-    (void)write_file("main.lua", "control_socket = '/x.sock'\nnonsense = 1\nservice 'a' {}\n");
-    path = csd_config_control_socket(main_path, NULL);
-    assert_string_equal(path, "/x.sock");
-    cs_free(path);
-    path = csd_config_control_socket("/nonexistent", NULL);
-    assert_string_equal(path, "/run/cosockd/control.sock");
-    cs_free(path);
+    assert_control_socket("control_socket = '/x.sock'\nnonsense = 1\nservice 'a' {}\n", "/x.sock");
+    assert_control_socket("control_socket = '/x.sock'\nerror 'here'\n", "/x.sock");
+    assert_control_socket("nonsense = 1\nservice 'a' {}\n", "/run/cosockd/control.sock");
+}
+
+/* Its daemon may have another one than the default, which is another daemon's. */
+static void test_no_control_socket_when_the_file_cannot_be_read(void **state)
+{
+    (void)state;
+    assert_null(csd_config_control_socket("/nonexistent", NULL, &errors));
+    assert_has("/nonexistent: No such file");
+    (void)clear(NULL);
+    assert_null(csd_config_control_socket(
+        write_file("main.lua", "error 'here'\ncontrol_socket = '/x.sock'\n"), NULL, &errors));
+    assert_has("main.lua:1: here");
 }
 
 /* ---- the shipped file ---- */
@@ -548,6 +565,7 @@ int main(void)
         TEST(test_defaults_are_those_of_the_engine),
         TEST(test_script_mode),
         TEST(test_control_socket_in_spite_of_errors),
+        TEST(test_no_control_socket_when_the_file_cannot_be_read),
         TEST(test_shipped_file_is_the_default),
 #ifdef CS_FAULTS
         TEST(test_every_allocation_can_fail),

@@ -326,6 +326,26 @@ static void test_too_many_clients_wait_outside(void **state)
     }
 }
 
+/* Clients that ask a daemon that is stuck fill its queue; the next one must not wait for ever. */
+static void test_client_of_a_daemon_that_is_stuck(void **state)
+{
+    int fds[2 * CSD_CONTROL_CLIENTS], n = 0;
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+    (void)state;
+    memcpy(addr.sun_path, path, strlen(path) + 1);
+    do {
+        assert_true(n < 2 * CSD_CONTROL_CLIENTS);
+        fds[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        assert_true(fds[n] >= 0);
+    } while (connect(fds[n++], (const struct sockaddr *)&addr, sizeof(addr)) == 0);
+    assert_int_equal(errno, EAGAIN);
+    assert_int_equal(csd_client_run("test", path, "status", 1), CSD_EXIT_FAILURE);
+    while (n > 0) {
+        (void)close(fds[--n]);
+    }
+}
+
 /* ---- the file ---- */
 
 static void test_socket_file(void **state)
@@ -390,6 +410,7 @@ int main(void)
         TEST(test_client_that_goes_away),
         TEST(test_slow_reader),
         TEST(test_too_many_clients_wait_outside),
+        TEST(test_client_of_a_daemon_that_is_stuck),
         TEST(test_socket_file),
     };
 
