@@ -278,23 +278,10 @@ static CS_MUST_CHECK bool CS_RAISES prepare_to_wait(lua_State *L, struct cs_sock
     return s->stream != NULL;
 }
 
-static void leave_queue(struct cs_task *t)
-{
-    struct cs_writer *w = t->user;
-    cs_list_remove(&w->node);
-}
-
-static int CS_RAISES wait_in_queue(lua_State *L, struct cs_sock *s, size_t done, bool first)
+static int CS_RAISES wait_in_queue(lua_State *L, size_t done, bool first)
 {
     struct cs_writer *w = lua_touserdata(L, WRITER_INDEX);
-    w->task->waiting = CS_WAIT_WRITE;
-    w->task->user = w;
-    if (first) {
-        cs_list_prepend(&s->writers, &w->node);
-    } else {
-        cs_list_append(&s->writers, &w->node);
-    }
-    return cs_task_park(L, w->task, leave_queue, -1, write_on, (lua_KContext)done);
+    return cs_writer_park(L, w, first, write_on, (lua_KContext)done);
 }
 
 /* Bytes to give now. A message of a WebSocket is never cut. */
@@ -315,7 +302,7 @@ static int CS_RAISES write_some(lua_State *L, struct cs_sock *s, struct cs_paylo
             return cs_push_write_error(L, s->end);
         }
         if (room == 0) {
-            return wait_in_queue(L, s, done, first || done > 0);
+            return wait_in_queue(L, done, first || done > 0);
         }
         size_t n = CS_MIN(room, p.len - done);
         int err = give(s, p.bytes + done, n, p.text);
@@ -442,8 +429,7 @@ static int sock_write(lua_State *L)
         return write_queued(L, s, p);
     }
     if (has_queue(s)) {
-        return prepare_to_wait(L, s) ? wait_in_queue(L, s, 0, false)
-                                     : cs_push_write_error(L, s->end);
+        return prepare_to_wait(L, s) ? wait_in_queue(L, 0, false) : cs_push_write_error(L, s->end);
     }
     return let_others(L, s, t, write_some(L, s, p, 0, false));
 }

@@ -96,12 +96,6 @@ static int CS_RAISES hold(lua_State *L, struct cs_sock *s, lua_KFunction k)
     return cs_task_park(L, t, cs_sock_leave, -1, k, 0);
 }
 
-static void leave_writers(struct cs_task *t)
-{
-    struct cs_writer *w = t->user;
-    cs_list_remove(&w->node);
-}
-
 static int write_on(lua_State *L, int status, lua_KContext ctx)
 {
     struct cs_sock *s = lua_touserdata(L, 1);
@@ -131,11 +125,8 @@ static int CS_RAISES wait_for_room(lua_State *L, struct cs_sock *s)
     if (s->state != CS_SOCK_DATAGRAM) { /* by a finalizer */
         return cs_push_write_error(L, s->end);
     }
-    cs_list_append(&s->writers, &w->node);
-    t->waiting = CS_WAIT_WRITE;
-    t->user = w;
     cs_udp_watch(s->udp);
-    return cs_task_park(L, t, leave_writers, -1, write_on, 0);
+    return cs_writer_park(L, w, false, write_on, 0);
 }
 
 int cs_datagram_write(lua_State *L, struct cs_sock *s, struct cs_payload p)

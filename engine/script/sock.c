@@ -59,6 +59,25 @@ static void give_turn_away(struct cs_task *t)
     }
 }
 
+static void leave_queue(struct cs_task *t)
+{
+    struct cs_writer *w = t->user;
+    cs_list_remove(&w->node);
+}
+
+int cs_writer_park(lua_State *L, struct cs_writer *w, bool first, lua_KFunction k, lua_KContext ctx)
+{
+    struct cs_list *queue = &w->sock->writers;
+    w->task->waiting = CS_WAIT_WRITE;
+    w->task->user = w;
+    if (first) {
+        cs_list_prepend(queue, &w->node);
+    } else {
+        cs_list_append(queue, &w->node);
+    }
+    return cs_task_park(L, w->task, leave_queue, -1, k, ctx);
+}
+
 void cs_sock_next_writer(struct cs_sock *s)
 {
     struct cs_writer *w;

@@ -124,6 +124,11 @@ CS_RAISES int cs_push_write_error(lua_State *L, int err);
 /* Wakes the task that waits here. */
 void cs_sock_wake(struct cs_sock *s, int err);
 
+/* `return cs_writer_park(...)`: the writer's task waits in its socket's queue, in front of the
+ * others if it goes first. */
+CS_RAISES int cs_writer_park(lua_State *L, struct cs_writer *w, bool first, lua_KFunction k,
+                             lua_KContext ctx);
+
 /* While there is room: messages go to the stream, the next suspended writer goes on. */
 void cs_sock_next_writer(struct cs_sock *s);
 
