@@ -1,9 +1,9 @@
 /*
  * tls - drives BoringSSL with chains in place of a socket.
  *
- * All sessions share one BIO. BoringSSL calls it only from inside the functions below, and each of
- * those says first, in a variable of the thread, whose bytes are meant. The same variable tells the
- * callbacks which session asks.
+ * All sessions of a context share one BIO. BoringSSL calls it only from inside the functions below,
+ * and each of those says first, in a variable of the thread, whose bytes are meant. The same
+ * variable tells the callbacks which session asks.
  *
  * A record is decrypted into the slice that it came in: BoringSSL takes the whole record out before
  * it hands out the plain bytes, and those are fewer. Only a record that began in an earlier slice
@@ -80,30 +80,27 @@ static long bio_ctrl(BIO *bio, int cmd, long num, void *ptr)
     return cmd == BIO_CTRL_FLUSH;
 }
 
-static BIO *shared_bio;
+static BIO_METHOD *method;
 
-static void make_bio(void)
+static void make_method(void)
 {
-    BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "chains");
-    if (method && BIO_meth_set_read(method, bio_read) && BIO_meth_set_write(method, bio_write) &&
-        BIO_meth_set_ctrl(method, bio_ctrl)) {
-        shared_bio = BIO_new(method);
-    }
-    if (shared_bio) {
-        BIO_set_init(shared_bio, 1);
+    method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "chains");
+    if (method && !(BIO_meth_set_read(method, bio_read) && BIO_meth_set_write(method, bio_write) &&
+                    BIO_meth_set_ctrl(method, bio_ctrl))) {
+        BIO_meth_free(method);
+        method = NULL;
     }
 }
 
-static bool use_bio(SSL *ssl)
+BIO *cs_tls_make_bio(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, make_bio);
-    if (!shared_bio) {
-        return false;
+    pthread_once(&once, make_method);
+    BIO *bio = method ? BIO_new(method) : NULL;
+    if (bio) {
+        BIO_set_init(bio, 1);
     }
-    BIO_up_ref(shared_bio);
-    SSL_set_bio(ssl, shared_bio, shared_bio); /* both: one reference */
-    return true;
+    return bio;
 }
 
 /* ---- errors ---- */
@@ -395,10 +392,12 @@ int cs_tls_start(struct cs_tls *t, struct cs_tls_context *context, const struct 
     *t = (struct cs_tls){.context = context};
     cs_tls_context_ref(context);
     t->ssl = SSL_new(context->ssl);
-    if (!t->ssl || !use_bio(t->ssl)) {
+    if (!t->ssl) {
         cs_tls_finish(t);
         return -ENOMEM;
     }
+    BIO_up_ref(context->bio);
+    SSL_set_bio(t->ssl, context->bio, context->bio); /* both: one reference */
     SSL_set_shed_handshake_config(t->ssl, 1);
     if (context->server) {
         SSL_set_accept_state(t->ssl);

@@ -584,7 +584,8 @@ int cs_tls_context_create(struct cs_tls_context **out, const struct cs_tls_confi
     c->choose = config->choose;
     c->keylog_fd = config->keylog_fd;
     c->ssl = SSL_CTX_new(TLS_with_buffers_method());
-    if (c->ssl) {
+    c->bio = cs_tls_make_bio();
+    if (c->ssl && c->bio) {
         err = configure(c, config, field);
     }
     if (err < 0) {
@@ -619,6 +620,7 @@ void cs_tls_context_unref(struct cs_tls_context *c)
         return;
     }
     SSL_CTX_free(c->ssl);
+    BIO_free(c->bio);
     for (unsigned i = 0; i < c->cert_count; i++) {
         cs_cert_unref(c->certs[i]);
     }

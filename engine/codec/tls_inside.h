@@ -4,6 +4,7 @@
 #ifndef CS_CODEC_TLS_INSIDE_H
 #define CS_CODEC_TLS_INSIDE_H
 
+#include <openssl/bio.h>
 #include <openssl/ssl.h>
 
 #include "codec/cert.h"
@@ -22,6 +23,7 @@ struct cs_tls_context {
     enum cs_tls_ask ask;
     int verify_mode; /* SSL_VERIFY_* */
     SSL_CTX *ssl;
+    BIO *bio;               /* of all its sessions */
     struct cs_store *store; /* or NULL */
     struct cs_cert **certs;
     unsigned cert_count;
@@ -51,6 +53,12 @@ void cs_tls_context_remember(struct cs_tls_context *c, const char *host, SSL_SES
 SSL_SESSION *cs_tls_context_recall(struct cs_tls_context *c, const char *host);
 
 void cs_tls_context_log_key(const struct cs_tls_context *c, const char *line);
+
+/*
+ * What sessions read from and write to; the caller's, NULL without memory. A BIO notes in itself
+ * whether to try again, and SSL_get_error looks there: no two threads may have one in common.
+ */
+BIO *cs_tls_make_bio(void);
 
 /* Called by BoringSSL, inside one of tls.h's functions. */
 enum ssl_verify_result_t cs_tls_on_verify(SSL *ssl, uint8_t *alert);

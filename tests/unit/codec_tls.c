@@ -4,6 +4,8 @@
  */
 #include "unit/tls_support.h"
 
+#include <pthread.h>
+
 static struct pems authority, stranger;
 static struct cs_cert *ec, *rsa, *other; /* for a.test, a.test and *.b.test */
 static struct cs_store *trust;
@@ -48,6 +50,41 @@ static void talk(struct pair *p, size_t piece)
     say(&p->server, data, sizeof(data));
     deliver(&p->server, &p->client, piece);
     assert_true(heard(&p->client, data, sizeof(data)));
+}
+
+/* ---- threads ---- */
+
+#define TRIES 200000
+
+/* A client that hears nothing goes on waiting. Returns how often it did something else. */
+static void *wait_for_server(void *context)
+{
+    struct cs_tls t;
+    struct cs_chain in = {0}, out = {0};
+    uintptr_t wrong = cs_tls_start(&t, context, &to_a) < 0;
+    for (unsigned i = 0; i < TRIES && wrong == 0; i++) {
+        wrong = cs_tls_handshake(&t, &in, &out) != CS_TLS_MORE;
+    }
+    cs_chain_clear(&out);
+    cs_tls_finish(&t);
+    return (void *)wrong;
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    struct cs_tls_context *contexts[2];
+    pthread_t threads[CS_ARRAY_LEN(contexts)];
+    for (unsigned i = 0; i < CS_ARRAY_LEN(contexts); i++) {
+        contexts[i] = make_client(NULL, (struct cs_tls_config){0});
+        assert_int_equal(pthread_create(&threads[i], NULL, wait_for_server, contexts[i]), 0);
+    }
+    for (unsigned i = 0; i < CS_ARRAY_LEN(contexts); i++) {
+        void *wrong;
+        assert_int_equal(pthread_join(threads[i], &wrong), 0);
+        assert_null(wrong);
+        cs_tls_context_unref(contexts[i]);
+    }
 }
 
 /* ---- what is agreed on ---- */
@@ -751,6 +788,7 @@ static void test_no_memory_for_a_context(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_versions_apart),
         cmocka_unit_test(test_wrong_configuration),
