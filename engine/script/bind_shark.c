@@ -56,6 +56,7 @@ struct choice {
 struct shark {
     struct cs_shark face;
     struct cs_vm *vm;
+    const char *name; /* of the service that made it */
 };
 
 void *cs_shark_choose(struct cs_stream *s, const struct cs_tls_offer *offer)
@@ -182,9 +183,11 @@ static int start_choice(lua_State *L)
     if (lua_rawgetp(L, -1, c->shark) != LUA_TUSERDATA) {
         return luaL_error(L, "the shark object is gone");
     }
+    const struct shark *shark = lua_touserdata(L, -1);
     lua_getiuservalue(L, -1, 1);
     push_hello(L, c);
     struct cs_task *t = cs_task_create(L, CS_TASK_JOB, NULL, 1);
+    t->name = shark->name;
     t->hooks = &choice_hooks;
     t->starter = c;
     c->started = true;
@@ -376,7 +379,8 @@ static int CS_RAISES open_keylog(lua_State *L)
 static struct shark *CS_RAISES new_shark(lua_State *L)
 {
     struct shark *s = lua_newuserdatauv(L, sizeof(*s), 1);
-    *s = (struct shark){.vm = cs_vm_of(L)};
+    struct cs_vm *vm = cs_vm_of(L);
+    *s = (struct shark){.vm = vm, .name = vm->current ? vm->current->name : vm->name};
     luaL_setmetatable(L, SHARK_TYPE);
     return s;
 }

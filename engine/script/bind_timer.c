@@ -30,6 +30,7 @@ struct timer {
     struct cs_timer wheel; /* active while ARMED, except while the VM loads */
     struct cs_list held;   /* in vm->timers while the VM loads */
     struct cs_vm *vm;
+    const char *name;     /* of the service that made it */
     struct cs_task *task; /* of the tick, or parked in coroutine.yield between two; NULL: none */
     uint64_t ms;
     bool active;     /* not IDLE; counted in vm->timer_count */
@@ -265,6 +266,7 @@ static void CS_RAISES make_task(lua_State *L, struct timer *t)
     lua_getiuservalue(L, -1, TIMER_CALLBACK);
     lua_remove(L, -2);
     t->task = cs_task_create(L, CS_TASK_TIMER, NULL, 0);
+    t->task->name = t->name;
     t->task->starter = t;
     t->task->hooks = &tick_hooks;
     t->task->leave = task_killed;
@@ -372,7 +374,8 @@ static int timer_create(lua_State *L)
         luaL_checktype(L, 1, LUA_TFUNCTION);
     }
     struct timer *t = lua_newuserdatauv(L, sizeof(*t), TIMER_USER_VALUES);
-    *t = (struct timer){.vm = cs_vm_of(L)};
+    struct cs_vm *vm = cs_vm_of(L);
+    *t = (struct timer){.vm = vm, .name = vm->current ? vm->current->name : vm->name};
     cs_timer_init(&t->wheel, fire);
     cs_list_init(&t->held);
     luaL_setmetatable(L, TIMER_TYPE);

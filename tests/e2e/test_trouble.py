@@ -3,6 +3,7 @@
 import time
 
 import harness
+import pki
 
 # An echo whose handler can be told to go wrong. Line numbers matter to the tests below.
 TROUBLE = """\
@@ -123,6 +124,30 @@ class TroubleTest(harness.Case):
         self.assertRegex(found.group(0), r" peer=127\.0\.0\.1:\d+:", "which connection")
         self.assertRegex(found.group(0), rf"trouble\.lua:{line_of('if command then command(s) end')}",
                          "the caller is not in the traceback")
+
+    def test_whose_error_it_is(self):
+        """What runs later than its maker is still its service's: ticks of timers, functions that choose certificates."""
+        cert, key = pki.Pki(f"{self.directory}/pki").issue("a.test")
+        port, other = harness.free_port(), harness.free_port()
+        self.write("late.lua", """
+            local args = ...
+            local shark = ba.create.sharkssl(nil, {server = true, choose = function() error "chosen late" end})
+            shark:addcert(ba.create.sharkcert {cert = args.cert, key = args.key})
+            ba.socket.bind(args.port, {intf = "127.0.0.1", shark = shark}):event(function(listener)
+              for sock in listener.accept, listener do
+                sock:event(function(s) ba.timer(function() error "ticked late" end):set(1, true) s:read() end, "s")
+              end
+            end)
+        """)
+        self.daemon = self.service(f'service "first" {{ script = "late.lua", port = {port}, cert = "{cert}", key = "{key}" }}\n'
+                                   f'service "last" {{ script = "echo.lua", listen = "127.0.0.1:{other}" }}\n', [port, other])
+        self.daemon.expect("script error service=first .*chosen late")
+        self.daemon.expect("script error service=first .*ticked late")
+        with self.connect(port) as s:
+            with self.assertRaises(OSError):
+                pki.anybody().wrap_socket(s, server_hostname="a.test")
+        self.daemon.wait_log("chosen late")
+        self.daemon.wait_log("ticked late")
 
     def test_abandoned_connection(self):
         """Closed within seconds, and counted."""
