@@ -415,6 +415,25 @@ class GuardTest(Pages):
         self.assertIn("own form\tform\troom\tnil\tnil", self.text("/guarded/own"))
 
 
+class PatientTest(Pages):
+    def setUp(self):
+        super().setUp('head_timeout = "1h"')
+
+    def test_who_has_not_asked_yet_is_answered(self):
+        """By a reload and a stop too: the request may be on its way."""
+        with self.connect(self.port) as first, self.connect(self.port) as second:
+            harness.until(lambda: self.status()["connections"] == 2, what="two connections")
+            run = self.reload()
+            self.assertEqual(run.returncode, 0, run.stderr)
+            first.sendall(request())
+            self.assertIn(b"200 OK", harness.read_all(first))
+            self.daemon.signal(signal.SIGTERM)
+            self.daemon.wait_log("stopping")
+            second.sendall(request())
+            self.assertIn(b"200 OK", harness.read_all(second))
+        self.daemon.wait_exit()
+
+
 class ConnectionTest(Pages):
     def setUp(self, extra='head_timeout = "1s", idle_timeout = "2s"'):
         super().setUp(extra)
@@ -460,6 +479,13 @@ class ConnectionTest(Pages):
         self.daemon.wait_exit()
         self.assertNotIn("cut=", self.daemon.log())
         self.daemon.wait_log("application unloaded")
+
+    def test_a_reset_within_a_head(self):
+        s = self.connect(self.port)
+        s.sendall(b"GET / HTTP/1.1\r\n")
+        harness.until(lambda: self.status()["counters"]["bytes_in"] > 0, what="the first line")
+        harness.reset(s)
+        self.daemon.wait_log("connection closed .*ECONNRESET")
 
     def test_a_reload_hands_over(self):
         with self.connect(self.port) as idle:

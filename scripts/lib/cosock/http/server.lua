@@ -74,7 +74,7 @@ end
 
 -- Waits for one request and has it answered. Whether another may follow.
 local function one(self, conn, ms)
-  conn.idle = true
+  conn.idle = conn.kept
   local begun = conn.reader:wait(ms)
   conn.idle = false
   if not begun then return false end
@@ -82,21 +82,23 @@ local function one(self, conn, ms)
   if head then return self.handle(conn, head) end
   if err == "timeout" then
     refuse(conn, 408, "the head took too long")
-  elseif status then
+  elseif err == "badrequest" then
     refuse(conn, status, why)
   end
   return false
 end
 
 local function serve(self, sock, ms)
-  local conn <close> = setmetatable({sock = sock, reader = ba.http.reader(sock, "request", LIMITS), server = self}, Conn)
+  local conn <close> = setmetatable({sock = sock, reader = ba.http.reader(sock, "request", LIMITS), server = self,
+                                     kept = ms ~= nil}, Conn)
   self.conns[conn] = true
-  while one(self, conn, ms) and not self.closing do ms = self.idle_ms end
+  ms = ms or self.head_ms
+  while one(self, conn, ms) and not self.closing do ms, conn.kept = self.idle_ms, true end
 end
 
 -- Serves a connected socket that is in blocking mode. ms: until the first request begins; without: what a head may take.
 function Server:accepted(sock, ms)
-  if not pcall(ba.thread.run, function() serve(self, sock, ms or self.head_ms) end) then
+  if not pcall(ba.thread.run, function() serve(self, sock, ms) end) then
     sock:close() -- too many jobs
   elseif not self.watching then
     self.watching = true
@@ -104,7 +106,8 @@ function Server:accepted(sock, ms)
   end
 end
 
--- No connection is accepted any more: those that wait for a request end now, the others with their answer.
+-- No connection is accepted any more: those that wait for another request end now, the others with their answer. Who has not asked
+-- for anything yet may: his request is perhaps on its way, and not every client asks again.
 function Server:close()
   self.closing = true
   for conn in pairs(self.conns) do
