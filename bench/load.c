@@ -295,6 +295,9 @@ static void parse(struct load_options *o, int argc, char **argv)
         o->way = LOAD_DOWN;
     }
     check_datagrams(o);
+    if (o->rate > 0 && o->pipeline > 1) {
+        load_die("--rate has one request under way in a connection: not with --pipeline");
+    }
     unsigned per_process = load_descriptors();
     if (o->procs == 0) {
         o->procs = o->mode == LOAD_SINK ? 1 : (o->connections + per_process - 1) / per_process;

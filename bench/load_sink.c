@@ -278,7 +278,7 @@ void load_sink_listen(const struct load_options *o, int *listeners)
             setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
         }
         if (fd < 0 || bind(fd, &a->sa, a->len) < 0 || (!o->udp && listen(fd, 65535) < 0)) {
-            load_die("sink: %s", strerror(errno));
+            load_die("sink: port %u: %s", ntohs(a->in.sin_port), strerror(errno));
         }
         listeners[i] = fd;
     }

@@ -135,6 +135,12 @@ class ModesTest(Case):
 class WrongTest(Case):
     """What it must not call good."""
 
+    def test_options(self):
+        for mode, *options in (("rr", "--rate", "10", "--pipeline", "2"), ("bulk", "--udp"), ("rr", "--to", "192.0.2.1:80")):
+            run = subprocess.run([self.program, mode, "--to", "127.0.0.1:1", *options], capture_output=True, text=True, check=False)
+            self.assertEqual((run.returncode, run.stdout), (2, ""))
+            self.assertRegex(run.stderr, "^cosock-load: .*(--pipeline|--udp|192.0.2.1)")
+
     def test_another_byte(self):
         def handler(s):
             data = bytearray(s.recv(65536))
