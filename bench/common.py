@@ -18,7 +18,8 @@ COSOCKD = os.path.join(BUILD, "cosockd")
 COSOCKCTL = os.path.join(BUILD, "cosockctl")
 LOAD = os.environ.get("COSOCK_LOAD", os.path.join(BUILD, "bench", "cosock-load"))
 SOURCES = "127.0.1.1-127.0.1.32"  # addresses of the clients: each pair of addresses has ports of its own
-PER_PROCESS = 15000  # connections of one process of the load
+PER_PROCESS = 15000  # connections of one process of the origin, where RLIMIT_NOFILE lets it have so many
+PROCESSES = 64  # of the load at most
 BYTES_PER_TUNNEL = 24000  # of the whole machine, load included
 RT_PRIORITY = 10
 
@@ -37,6 +38,14 @@ def arguments(parser):
                         help=f"run under SCHED_RR {RT_PRIORITY}, before what else runs here (as root)")
     parser.add_argument("--patience", type=float, default=900, metavar="S",
                         help="seconds that may go into repeating runs from which the hypervisor stole CPU time (default 900)")
+
+
+def chosen(o, kinds):
+    """Those of the kinds of peers that --only names."""
+    found = [kind for kind in kinds if not o.only or kind.name.startswith(tuple(o.only))]
+    if not found:
+        sys.exit(f"bench: --only names none of {', '.join(kind.name for kind in kinds)}")
+    return found
 
 
 class Sysctls:
@@ -60,6 +69,7 @@ class Sysctls:
         old = self.get(name)
         if old is None or old == value:
             return
+        say(f"sysctl {name}={value} (was {old or 'empty'}; put back at the end)")
         try:
             with open(self.path(name), "w", encoding="ascii") as f:
                 f.write(value)
@@ -67,7 +77,6 @@ class Sysctls:
             say(f"cannot set {name}={value}: {e.strerror}; measuring with {old or 'nothing'}")
             return
         self.before.setdefault(name, old)
-        say(f"sysctl {name}={value} (was {old or 'empty'}; put back at the end)")
 
     def at_least(self, name, value):
         old = self.get(name)
@@ -104,11 +113,22 @@ class Sysctls:
         self.before = {}
 
 
+def real_time(task):
+    """Puts a task (0: this process, and what it will start) before all others."""
+    try:
+        os.sched_setscheduler(task, os.SCHED_RR, os.sched_param(RT_PRIORITY))  # not FIFO: node waits for threads of its own
+    except PermissionError:  # without sleeping, for ever
+        sys.exit("bench: --rt is not permitted here: it wants root (CAP_SYS_NICE)")
+
+
 @contextlib.contextmanager
 def session(o, ports, many=False):
     """One measurement at a time on a machine: descriptors, priority and kernel settings for it. many: so many connections
     that only the daemon can have real-time priority."""
-    with open(os.path.join(tempfile.gettempdir(), "cosockd-bench.lock"), "w", encoding="ascii") as lock:
+    path = os.path.join(tempfile.gettempdir(), "cosockd-bench.lock")
+    with contextlib.suppress(FileExistsError), open(path, "x", encoding="ascii"):
+        pass
+    with open(path, encoding="ascii") as lock:  # not to write: nobody may another's file in /tmp (fs.protected_regular)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -117,8 +137,8 @@ def session(o, ports, many=False):
             signal.signal(s, lambda number, _: sys.exit(128 + number))
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if o.rt and not many: # not FIFO: node waits for threads of its own without sleeping, for ever
-            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(RT_PRIORITY))
+        if o.rt and not many:
+            real_time(0)
         sysctls = Sysctls()
         try:
             if not o.keep_sysctls:
@@ -163,8 +183,20 @@ def settled(read, quiet=2, most=60):
     return seen
 
 
-def check_memory(tunnels):
+def descriptors():
+    """RLIMIT_NOFILE as session() raises it, for the proxies, too."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def per_process():
+    """Connections that one process of the load can have beside its listeners."""
+    return max(descriptors() - 200, 1)
+
+
+def check_room(tunnels):
     """Ends the program when so many do not fit."""
+    if tunnels > PROCESSES * per_process():
+        sys.exit(f"bench: {tunnels} tunnels need an RLIMIT_NOFILE of {tunnels // PROCESSES + 201}, it is {descriptors()}")
     with open("/proc/meminfo", encoding="ascii") as f:
         free = next(int(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
     if free < tunnels * BYTES_PER_TUNNEL:
@@ -208,7 +240,7 @@ def running(command, cpu=None, **options):
 def origin(ports, connections, cpu=None, *options):
     """What is behind the proxy: on ports of 127.0.0.1, `connections` at most."""
     command = [LOAD, "sink", "--to", f"127.0.0.1:{ports[0]}-{ports[-1]}", "--alarm", "7200",
-               "--procs", str(1 + connections // PER_PROCESS), *options]
+               "--procs", str(min(1 + connections // min(PER_PROCESS, per_process()), PROCESSES)), *options]
     with running(command, cpu, stdout=subprocess.PIPE, text=True) as process:
         if "ready" not in process.stdout.readline():
             sys.exit("bench: the origin did not start")
@@ -239,10 +271,19 @@ class Holding:
     slowly, and then to their end."""
 
     def __init__(self, port, connections, *options, cpu=None, pids=(), limit=300, mode="hold"):
-        self.process = subprocess.Popen(
-            load_command(mode, port, "-c", connections, "--wait", "--seconds", 3600, "--limit", limit, *options,
-                         pids=pids), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=pinned(cpu))
-        self.opened = self.line()
+        self.context = running(
+            load_command(mode, port, "-c", connections, "--wait", "--seconds", 3600, "--limit", limit, *options, pids=pids),
+            cpu, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            self.process = stack.enter_context(self.context)
+            self.opened = self.line()
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        return self.stack.__exit__(*error)
 
     def line(self):
         text = self.process.stdout.readline()
@@ -266,14 +307,6 @@ class Holding:
         """The result, once all are closed."""
         return self.until("result")
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.terminate()
-        self.process.wait()
-
 
 # ---- the daemon ----
 
@@ -292,19 +325,21 @@ class Daemon:
         self.context = running([COSOCKD, "-c", path], cpu)
 
     def __enter__(self):
-        self.process = self.context.__enter__()
-        self.pid = self.process.pid
-        for _ in range(300):
-            if self.ask():
-                for task in os.listdir(f"/proc/{self.pid}/task") if self.rt else []:
-                    os.sched_setscheduler(int(task), os.SCHED_RR, os.sched_param(RT_PRIORITY))
-                return self
-            time.sleep(0.1)
-        self.context.__exit__(None, None, None)
-        sys.exit("bench: the daemon did not start")
+        with contextlib.ExitStack() as stack:
+            self.process = stack.enter_context(self.context)
+            self.pid = self.process.pid
+            end = time.monotonic() + 30
+            while not self.ask():
+                if self.process.poll() is not None or time.monotonic() > end:
+                    sys.exit("bench: the daemon did not start")
+                time.sleep(0.1)
+            for task in os.listdir(f"/proc/{self.pid}/task") if self.rt else []:
+                real_time(int(task))
+            self.stack = stack.pop_all()
+        return self
 
     def __exit__(self, *error):
-        return self.context.__exit__(*error)
+        return self.stack.__exit__(*error)
 
     def ask(self):
         """What cosockctl says, or None: with half a million connections to close it can take too long to answer."""
@@ -337,7 +372,7 @@ def environment(sysctls):
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+    commit = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True,
                             check=False).stdout.strip()
     return {
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
@@ -345,7 +380,7 @@ def environment(sysctls):
         "commit": commit or "?",
         "kernel": platform.release(),
         "cpu": f"{os.cpu_count()} x {model}",
-        "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        "descriptors": descriptors(),
         "congestion control": sysctls.get("net.ipv4.tcp_congestion_control"),
         "load average": os.getloadavg()[0],
     }

@@ -1,5 +1,6 @@
 """The proxies that are compared: how each is configured, started, looked at and stopped."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -83,21 +84,21 @@ class Peer:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.bench.pinned(self.cpu) + self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            until(lambda: self.process.poll() is not None or self.ready(), 20, self.name)
-        except TimeoutError:
-            self.stop()
-            raise RuntimeError(f"{self.name} does not accept connections; see {self.log}") from None
-        if self.process.poll() is not None:
-            with open(self.log, encoding="utf-8", errors="replace") as log:
-                raise RuntimeError(f"{self.name} ended at once: {log.read()[-400:]}")
+        with contextlib.suppress(TimeoutError):
+            until(lambda: not self.alive() or self.ready(), 20, self.name)
+            if self.alive():
+                return
+        wrong = "accepts no connections" if self.alive() else "ended at once"
+        self.stop()
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            raise RuntimeError(f"{wrong}: {log.read()[-400:]}")
 
     def alive(self):
         return self.process is not None and self.process.poll() is None
 
     def pids(self):
-        """The process and its children."""
-        found, todo = [], [self.process.pid]
+        """The process and its children; none when it is stopped."""
+        found, todo = [], [self.process.pid] if self.process else []
         while todo:
             pid = todo.pop()
             found.append(pid)

@@ -1,7 +1,10 @@
-"""Interleaved runs of several proxies in front of one origin: what compare and tls share."""
+"""Interleaved runs of several proxies in front of one origin: what compare, tls and wrk share."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import common
@@ -13,15 +16,19 @@ GIB = 1 << 30
 
 
 class Runs:
-    def __init__(self, o, sysctls, origins):
+    def __init__(self, o, sysctls, origins, connections):
+        """connections: of a proxy at a time, at most."""
         self.args = o
         self.sysctls = sysctls
+        self.descriptors = min(common.descriptors(), 60000)
+        if self.descriptors < 2 * connections + 500:
+            sys.exit(f"bench: {connections} connections through a proxy take {2 * connections + 500} descriptors, "
+                     f"it may have {self.descriptors} (RLIMIT_NOFILE)")
         self.directory = tempfile.mkdtemp(prefix="cosockd-bench-")
-        self.descriptors = min(common.environment(sysctls)["descriptors"], 60000)
         self.cpus = sorted(os.sched_getaffinity(0))
         self.origin = [o.port + i for i in range(origins)]
         self.sink = None
-        self.started = []  # all processes but the origin
+        self.started = []  # peers, and servers of other kinds behind them
         self.samples = {}  # (work, peer) -> one value per round, None where it failed
         self.stolen = {}  # (work, peer) -> milliseconds stolen from each of these, None where nobody looked
         self.steal = Steal(self.cpus[:2], o.patience)
@@ -33,9 +40,6 @@ class Runs:
     def pinned(self, which):
         return ["taskset", "-c", str(self.cpus[which])] if len(self.cpus) > 1 else []
 
-    def wanted(self, name):
-        return not self.args.only or any(name.startswith(o) for o in self.args.only)
-
     def fail(self, text):
         self.failures.append(text)
         say(f"FAILED: {text}")
@@ -45,18 +49,15 @@ class Runs:
         self.sink.__enter__()
 
     def start_peer(self, peer):
-        """Whether it can be measured."""
+        """Starts it, or starts it anew; whether it runs."""
+        peer.stop()
+        if peer not in self.started:
+            self.started.append(peer)
         try:
-            peer.command()
             peer.start()
-        except peers.Unavailable as e:
-            say(f"NOT measured: {peer.name}: {e}")
-            self.failures.append(f"{peer.name}: {e}")
+        except (peers.Unavailable, RuntimeError) as e:
+            self.fail(f"{peer.name}: {e}")
             return False
-        except RuntimeError as e:
-            self.fail(str(e))
-            return False
-        self.started.append(peer)
         return True
 
     def stop(self):
@@ -75,9 +76,31 @@ class Runs:
     def run_load(self, peer, mode, *options):
         """The result of a load against the peer, or None when it failed."""
         r = self.steal.run(lambda: common.load(mode, peer.port, "--limit", 30, "--alarm", 120, *options, *peer.load_options,
-                                               cpu=self.cpu(1), pids=[peer.process.pid]))
+                                               cpu=self.cpu(1), pids=peer.pids()[:1]))
         if not r["ok"]:
             self.fail(f"{peer.name}: {mode} {' '.join(map(str, options))}: {r}")
+            return None
+        return r
+
+    def run_wrk(self, peer, script, path="/", connections=64):
+        """The result of wrk with a script of bench/wrk against the peer, or None when it failed: requests, seconds,
+        percentiles of a closed loop in microseconds, cpu_ns of the peer. wrk looks at status and lengths only."""
+        folder = os.path.join(common.HERE, "wrk")
+        command = [*self.pinned(1), "wrk", "-t1", f"-c{connections}", f"-d{self.args.seconds}s", "--latency", "-s",
+                   os.path.join(folder, f"{script}.lua"), f"http://127.0.0.1:{peer.port}{path}"]
+
+        def once():
+            cpu = sum(map(common.process_cpu, peer.pids()))
+            run = subprocess.run(command, capture_output=True, text=True, check=False,
+                                 env=os.environ | {"WRK_RESULT": os.path.join(folder, "result.lua")})
+            cpu = sum(map(common.process_cpu, peer.pids())) - cpu
+            line = run.stdout.strip().split("\n")[-1]
+            r = json.loads(line) if line.startswith("{") else {"requests": 0, "errors": 1, "note": run.stdout + run.stderr}
+            return r | {"ok": r["requests"] > 0 and r["errors"] == 0, "cpu_ns": cpu * 1e9}
+
+        r = self.steal.run(once)
+        if not r["ok"]:
+            self.fail(f"{peer.name}: {script} {path}: {r}")
             return None
         return r
 
@@ -96,8 +119,8 @@ class Runs:
 
     def hold(self, peer, n):
         """Starts the peer anew: its memory before and with n idle tunnels, or None when it failed."""
-        peer.stop()
-        peer.start()
+        if not self.start_peer(peer):
+            return None
         before = common.settled(peer.memory, most=10)
         with common.Holding(peer.port, n, *peer.load_options, cpu=self.cpu(1), limit=30) as held:
             after = common.settled(peer.memory, most=10)

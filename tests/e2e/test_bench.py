@@ -6,6 +6,8 @@ What they measure is not looked at, and the kernel's settings stay as they are.
 import glob
 import json
 import os
+import resource
+import socket
 import subprocess
 import sys
 
@@ -86,21 +88,58 @@ class StealTest(harness.Case):
 
 
 class BenchTest(harness.Case):
-    def run_bench(self, name, *options):
+    def bench(self, name, *options, port=None, nofile=harness.NOFILE):
+        """The process, at its end."""
         build = os.path.dirname(harness.COSOCKD)
-        port = free_ports(150)
-        run = subprocess.run([sys.executable, os.path.join(BENCH, name), "--keep-sysctls", "--patience", "5", "--results", self.directory,
-                              "--port", str(port), *options], capture_output=True, text=True, check=False,
-                             timeout=120 * harness.PATIENCE, env=os.environ | {"COSOCK_BUILD": build, "TMPDIR": self.directory})
+        return subprocess.run([sys.executable, os.path.join(BENCH, name), "--keep-sysctls", "--patience", "5", "--results",
+                               self.directory, "--port", str(port or free_ports(150)), *options], capture_output=True, text=True,
+                              check=False, timeout=120 * harness.PATIENCE,
+                              env=os.environ | {"COSOCK_BUILD": build, "TMPDIR": self.directory},
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile)))
+
+    def run_bench(self, name, *options, **limits):
+        """What it saved."""
+        run = self.bench(name, *options, **limits)
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
         with open(glob.glob(f"{self.directory}/*-*.json")[0], encoding="utf-8") as f:
             return json.load(f)
+
+    def refused(self, reason, name, *options, **limits):
+        """It says why, and measures nothing."""
+        run = self.bench(name, *options, **limits)
+        self.assertEqual((run.returncode, glob.glob(f"{self.directory}/*.json")), (1, []), run.stdout + run.stderr)
+        self.assertIn(reason, run.stderr)
+        self.assertNotIn("Traceback", run.stderr)
 
     def test_compare(self):
         found = self.run_bench("compare", *QUICK, "--gib", "0.02",
                                "--tunnels", "50", "--closing", "1", "--work", "rr", "--work", "bulk", "--work", "rate")
         self.assertEqual({s["peer"] for s in found["samples"]}, {"cosockd relay", "cosockd copying", "cosockd loop"})
         self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
+
+    def test_latency(self):
+        """Alone: the load of the round trips that it needs is measured, too."""
+        found = self.run_bench("compare", *QUICK, "--seconds", str(0.5 * harness.PATIENCE), "--work", "latency")
+        self.assertEqual({s["work"] for s in found["samples"]}, {"rr-1000", "latency-p50", "latency-p99", "latency-p99.9"})
+        self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
+
+    def test_nothing_to_measure(self):
+        self.refused("none of the peers is made for latency", "compare", "--udp", "--work", "latency")
+        for name in ("compare", "tls"):
+            self.refused("--only names none of cosockd", name, "--only", "nobody")
+        self.need("wrk")
+        self.refused("--only names none of cosockd", "wrk/run", "--only", "nobody")
+
+    def test_port_is_taken(self):
+        port = free_ports(150)
+        with socket.create_server(("127.0.0.1", port + 1)):
+            self.refused("the origin did not start", "c262k", "-c", "10", port=port)
+        with socket.create_server(("127.0.0.1", port)):
+            self.refused("the daemon did not start", "c262k", "-c", "10", port=port)
+
+    def test_few_descriptors(self):
+        self.refused("(RLIMIT_NOFILE)", "compare", "--work", "rr", nofile=1024)
+        self.refused("RLIMIT_NOFILE of", "c262k", "-c", "60000", nofile=1024)
 
     def test_websockets(self):
         found = self.run_bench("compare", "--websockets", *QUICK, "--gib", "0.02",
@@ -117,9 +156,10 @@ class BenchTest(harness.Case):
         self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
 
     def test_scale(self):
-        found = self.run_bench("scale", "--sizes", "100", "--workers", "2", "--rate", "500", "--seconds", str(0.2 * harness.PATIENCE))
-        self.assertEqual([(r["workers"], r["tunnels"], r["ok"]) for r in found["results"]],
-                         [(2, 100, True)])
+        """Where one process cannot have so many descriptors, load and daemon are several and cells."""
+        found = self.run_bench("scale", "--sizes", "1000", "--workers", "2", "--rate", "500", "--seconds", str(0.2 * harness.PATIENCE),
+                               nofile=1024)
+        self.assertEqual([(r["workers"], r["tunnels"], r["ok"]) for r in found["results"]], [(2, 1000, True)])
 
     def test_wrk(self):
         self.need("wrk", "nginx")
