@@ -230,7 +230,8 @@ static struct sim_op *arm(struct cs_ring *r, struct cs_op *op, enum sim_op_kind 
         s->ops++;
     }
     sim_trace("eng   %s fd=%x sock#%u", sim_op_name(o), (unsigned)fd, s ? s->id : 0);
-    if (kind != SIM_OP_POLL_REAL && sim_chance(sim_world.config.start_error_pm)) {
+    bool can_fail = kind != SIM_OP_POLL_REAL && kind != SIM_OP_FAULT;
+    if (can_fail && sim_chance(sim_world.config.start_error_pm)) {
         sim_op_post(o, -ENOMEM, false, NULL);
     }
     return o;

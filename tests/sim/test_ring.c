@@ -261,6 +261,32 @@ static void run_connect(void)
     cs_loop_destroy(loop);
 }
 
+/* No descriptor is left, and no memory either: still one final event. */
+static void run_connect_without_descriptor(void)
+{
+    struct cs_op op;
+    cs_fd fd, taken[16];
+    unsigned n = 0;
+    sim_knobs()->slots_max = 8;
+    setup();
+    while ((taken[n] = cs_ring_udp_open(ring, AF_INET, NULL, &addr, false)) >= 0) {
+        SIM_CHECK(++n < CS_ARRAY_LEN(taken));
+    }
+    sim_knobs()->start_error_pm = 1000;
+    cs_op_init(&op, on_connect);
+    results = 0;
+    cs_ring_connect(ring, &op, &fd, &addr, NULL);
+    SIM_CHECK(fd == CS_FD_NONE);
+    while (op.armed) {
+        cs_loop_turn(loop, -1);
+    }
+    SIM_CHECK(results == 1 && (result == -ENFILE || result == -EMFILE));
+    while (n > 0) {
+        cs_ring_udp_close(ring, taken[--n]);
+    }
+    cs_loop_destroy(loop);
+}
+
 /* ---- time ---- */
 
 static void run_time(void)
@@ -278,6 +304,7 @@ int main(int argc, char **argv)
     static const struct sim_case cases[] = {
         {"echo", run_echo, 300},
         {"connect", run_connect, 300},
+        {"descriptors", run_connect_without_descriptor, 50},
         {"time", run_time, 10},
     };
     return sim_main(argc, argv, cases, CS_ARRAY_LEN(cases));
