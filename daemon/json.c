@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "codec/utf8.h"
 #include "script/conf.h"
 
 void csd_json_begin(struct csd_json *j, FILE *out)
@@ -14,33 +15,15 @@ void csd_json_begin(struct csd_json *j, FILE *out)
     *j = (struct csd_json){.out = out};
 }
 
-/* Length of the UTF-8 sequence at p, 0 when it is none. Overlong forms and surrogates are none. */
+/* Length of the character at p, 0 when it is none. */
 static size_t utf8_length(const unsigned char *p, size_t left)
 {
-    static const struct {
-        unsigned char mask, lead;
-        size_t len;
-        uint32_t min;
-    } forms[] = {{0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800}, {0xf8, 0xf0, 4, 0x10000}};
+    struct cs_utf8 u = {0};
 
-    if (p[0] < 0x80) {
-        return 1;
-    }
-    for (size_t f = 0; f < CS_ARRAY_LEN(forms); f++) {
-        uint32_t code = p[0] & (unsigned char)~forms[f].mask;
-
-        if ((p[0] & forms[f].mask) != forms[f].lead || left < forms[f].len) {
-            continue;
+    for (size_t n = 0; n < left && cs_utf8_feed(&u, p + n, 1); n++) {
+        if (cs_utf8_complete(&u)) {
+            return n + 1;
         }
-        for (size_t i = 1; i < forms[f].len; i++) {
-            if ((p[i] & 0xc0) != 0x80) {
-                return 0;
-            }
-            code = code << 6 | (p[i] & 0x3f);
-        }
-        return code >= forms[f].min && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff)
-                   ? forms[f].len
-                   : 0;
     }
     return 0;
 }
