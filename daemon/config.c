@@ -191,8 +191,8 @@ static const char *script_of(const struct cs_conf_service *s, struct cs_errors *
     const struct cs_value *app = cs_value_get(&s->args, "app");
     const char *near;
 
-    if (!script && app && app->type == CS_VALUE_STRING) {
-        return PAGES_SCRIPT;
+    if (!script && app) {
+        return app->type == CS_VALUE_STRING ? PAGES_SCRIPT : NULL; /* NULL: reported already */
     }
     if (script && script->type == CS_VALUE_STRING && script->string.len > 0 &&
         strlen(script->string.bytes) == script->string.len) {
@@ -251,13 +251,14 @@ static int read_services(struct csd_config *c, const struct search *search,
     c->program.parts = c->parts;
     for (size_t i = 0; i < conf->service_count; i++) {
         struct cs_conf_service *s = &conf->services[i];
-        const char *script = script_of(s, errors);
         char *path = NULL;
 
         check_name(conf, i, errors);
         if (resolve_app(s, search->folders[0], errors) != 0) {
             return -ENOMEM;
         }
+        const char *script = script_of(s, errors);
+
         if (read_limits(&c->limits[i], s, errors) != 0) {
             return -ENOMEM;
         }

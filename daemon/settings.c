@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -253,10 +254,27 @@ static void complain(const struct reading *r, const char *expected)
     } else if (r->value->type == CS_VALUE_INT) {
         cs_errors_add(r->errors, r->value->file, r->value->line, "%s: expected %s, got %" PRId64,
                       r->def->name, expected, r->value->integer);
+    } else if (r->value->type == CS_VALUE_NUMBER) {
+        cs_errors_add(r->errors, r->value->file, r->value->line, "%s: expected %s, got %.14g",
+                      r->def->name, expected, r->value->number);
     } else {
         cs_errors_add(r->errors, r->value->file, r->value->line, "%s: expected %s, got %s",
                       r->def->name, expected, type_text(r->value));
     }
+}
+
+/* Not negative; also 1e6 and 64 * 1024 / 2, which are floats to Lua. */
+static bool is_whole(const struct cs_value *v, uint64_t *n)
+{
+    if (v->type == CS_VALUE_INT) {
+        *n = (uint64_t)v->integer;
+        return v->integer >= 0;
+    }
+    bool whole = v->type == CS_VALUE_NUMBER && v->number >= 0 && v->number < 0x1p63 &&
+                 v->number == floor(v->number);
+
+    *n = whole ? (uint64_t)v->number : 0;
+    return whole;
 }
 
 static const char *format_number(const struct csd_setting *def, uint64_t n, char *buf, size_t size)
@@ -294,8 +312,8 @@ static void read_size(const struct reading *r, struct csd_settings *out)
 {
     uint64_t n;
 
-    if (r->value->type == CS_VALUE_INT && r->value->integer >= 0) {
-        store_number(r, out, (uint64_t)r->value->integer);
+    if (is_whole(r->value, &n)) {
+        store_number(r, out, n);
     } else if (r->text && csd_parse_size(r->text, &n)) {
         store_number(r, out, n);
     } else {
@@ -321,8 +339,8 @@ static void read_count(const struct reading *r, struct csd_settings *out)
 {
     uint64_t n;
 
-    if (r->value->type == CS_VALUE_INT && r->value->integer >= 0) {
-        store_number(r, out, (uint64_t)r->value->integer);
+    if (is_whole(r->value, &n)) {
+        store_number(r, out, n);
     } else if (!r->value->file && r->text && csd_parse_size(r->text, &n)) {
         store_number(r, out, n); /* a default, which is written as text */
     } else {

@@ -129,8 +129,8 @@ static void test_values(void **state)
     const struct csd_settings *s =
         load_good("workers = 'auto'\ncells = 4\nlog_level = 'debug'\nlog_connections = false\n"
                   "stop_timeout = 'never'\nlua_memory = 0\ncpu_budget = 0\n"
-                  "write_buffer = 65536\nread_ahead = '64k'\nsockets_max = 1000\n"
-                  "control_socket = ''\ndrain_timeout = '500ms'\n");
+                  "write_buffer = 128 * 1024 / 2\nread_ahead = '64k'\nsockets_max = 1000\n"
+                  "control_socket = ''\ndrain_timeout = '500ms'\nmaxconn = 1e6\n");
 
     (void)state;
     assert_int_equal(s->workers, CSD_AUTO);
@@ -140,6 +140,7 @@ static void test_values(void **state)
     assert_true(s->stop_timeout == CSD_NEVER);
     assert_int_equal(s->lua_memory, 0);
     assert_int_equal(s->cpu_budget, 0);
+    assert_int_equal(s->maxconn, 1000000);
     assert_int_equal(s->write_buffer, 65536);
     assert_int_equal(s->read_ahead, 65536);
     assert_int_equal(s->sockets_max, 1000);
@@ -181,7 +182,7 @@ static void test_wrong_types(void **state)
     assert_error("log_file = 'a\\0b'\n", 1, "without zero bytes");
     assert_error("lua_memory = {}\n", 1, "expected a size such as \"16k\"");
     assert_error("lua_memory = -1\n", 1, "got -1");
-    assert_error("lua_memory = 1.5\n", 1, "got a number");
+    assert_error("lua_memory = 1.5\n", 1, "got 1.5");
     assert_error("sockets_max = '1k'\n", 1, "expected a whole number, got \"1k\"");
     assert_error("sockets_max = true\n", 1, "got a boolean");
 }
@@ -306,6 +307,7 @@ static void test_services_that_are_wrong(void **state)
     assert_error("service 'a' { script = '/tmp' }\n", 1, "does not exist");
     assert_error("service 'a' { script = 'web.lua', app = '' }\n", 1,
                  "app must be the name of a folder");
+    assert_error("service 'a' { app = 5 }\n", 1, "app must be the name of a folder");
     assert_error("service 'a b' { script = 'web.lua' }\n", 1, "a name has");
     assert_error("service '' { script = 'web.lua' }\n", 1, "a name has");
     assert_error("service 'a' { script = 'web.lua' }\nservice 'a' { script = 'web.lua' }\n", 2,
