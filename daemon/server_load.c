@@ -149,7 +149,7 @@ static void start_loaded(struct csd_server *s)
     char why[WHY_MAX];
 
     if (s->options->test) {
-        csd_workers_send(s->workers, CSD_ROLLBACK);
+        csd_workers_rollback(s->workers, -ECANCELED);
         csd_server_stop_now(s, NULL);
         if (!s->options->quiet) {
             (void)fprintf(stderr, "cosockd: %s is good\n", what_is_tested(s));
@@ -166,7 +166,7 @@ static void start_loaded(struct csd_server *s)
     if (!limits || !csd_privs_drop(&s->identity, why, sizeof(why))) {
         tell_start_failed(s, why);
         s->exit_status = CSD_EXIT_FAILURE;
-        csd_workers_send(s->workers, CSD_ROLLBACK);
+        csd_workers_rollback(s->workers, -ECANCELED);
         csd_server_stop_now(s, NULL);
         return;
     }
@@ -279,7 +279,7 @@ void csd_server_loaded(struct csd_server *s, const struct csd_answers *a)
     }
     if (s->phase >= CSD_DRAINING) {
         if (a->load_err == 0 && s->phase == CSD_DRAINING) {
-            csd_workers_send(s->workers, CSD_ROLLBACK);
+            csd_workers_rollback(s->workers, -ECANCELED);
         }
     } else if (s->phase == CSD_STARTING && a->load_err < 0) {
         start_failed(s, a->load_err, errors);
@@ -288,8 +288,7 @@ void csd_server_loaded(struct csd_server *s, const struct csd_answers *a)
     } else if (a->load_err < 0) {
         reload_over(s, false, errors);
     } else if (!apply_limits(s)) {
-        csd_workers_send(s->workers, CSD_ROLLBACK);
-        reload_over(s, false, "out of memory\n");
+        csd_workers_rollback(s->workers, -ENOMEM);
     } else {
         commit(s);
     }

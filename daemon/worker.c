@@ -121,6 +121,7 @@ static void run_commands(void *arg)
 
     if (commands & CSD_ROLLBACK) { /* first: a load may have been asked for since */
         csd_cells_rollback(w->cells);
+        locked_answer(w, CSD_ROLLED_BACK);
     }
     if (commands & CSD_LOAD) {
         csd_cells_load(w->cells, program, generation, loaded, w);

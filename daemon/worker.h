@@ -18,7 +18,7 @@ struct csd_worker;
 enum csd_command {
     CSD_LOAD = 1 << 0,     /* by csd_worker_load */
     CSD_COMMIT = 1 << 1,   /* answered by CSD_COMMITTED */
-    CSD_ROLLBACK = 1 << 2, /* no answer */
+    CSD_ROLLBACK = 1 << 2, /* answered by CSD_ROLLED_BACK */
     CSD_DRAIN = 1 << 3,    /* answered by CSD_QUIET, once no connection is left */
     CSD_STOP = 1 << 4,     /* answered by CSD_FINISHED, once nothing is left */
     CSD_STATUS = 1 << 5,   /* answered by CSD_STATUS_READY */
@@ -34,6 +34,7 @@ enum csd_answer {
     CSD_STATUS_READY = 1 << 4,
     CSD_PONG = 1 << 5,
     CSD_SCRIPT_DONE = 1 << 6, /* script mode: exit_status */
+    CSD_ROLLED_BACK = 1 << 7, /* nothing of the program that was loaded is used any more */
 };
 
 struct csd_answers {

@@ -10,7 +10,9 @@
 #include "base/mem.h"
 
 /* What is an answer only when all have given it. */
-#define BY_ALL (CSD_LOADED | CSD_COMMITTED | CSD_QUIET | CSD_FINISHED | CSD_STATUS_READY | CSD_PONG)
+#define BY_ALL                                                                                     \
+    (CSD_LOADED | CSD_ROLLED_BACK | CSD_COMMITTED | CSD_QUIET | CSD_FINISHED | CSD_STATUS_READY |  \
+     CSD_PONG)
 
 struct one {
     struct csd_worker *worker;
@@ -95,14 +97,18 @@ void csd_workers_answers(struct csd_workers *ws, struct csd_answers *out)
         take(ws, &ws->one[i], out);
     }
     out->set |= given_by_all(ws);
+    if ((out->set & CSD_LOADED) && ws->load_err < 0) {
+        out->set &= ~(unsigned)CSD_LOADED; /* later: those that have loaded use the program yet */
+        csd_workers_rollback(ws, ws->load_err);
+    }
+    if (out->set & CSD_ROLLED_BACK) {
+        out->set |= CSD_LOADED;
+    }
     if (out->set & CSD_LOADED) {
         out->generation = ws->generation;
         out->load_err = ws->load_err;
         out->errors = ws->errors;
         ws->errors = NULL;
-        if (out->load_err < 0) {
-            csd_workers_send(ws, CSD_ROLLBACK);
-        }
     }
     for (unsigned i = 0; (out->set & CSD_STATUS_READY) && i < ws->count; i++) {
         cs_cell_status_add(&out->status, &ws->one[i].status);
@@ -147,6 +153,12 @@ void csd_workers_load(struct csd_workers *ws, const struct cs_program *program, 
     for (unsigned i = 0; i < ws->count; i++) {
         csd_worker_load(ws->one[i].worker, program, generation);
     }
+}
+
+void csd_workers_rollback(struct csd_workers *ws, int err)
+{
+    ws->load_err = err;
+    csd_workers_send(ws, CSD_ROLLBACK);
 }
 
 void csd_workers_end_old(struct csd_workers *ws, unsigned generation)

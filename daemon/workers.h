@@ -1,6 +1,7 @@
 /*
  * workers - all worker threads as one: what is sent goes to each, and an answer is given once all
- * have given it. A load that fails in one of them is rolled back in the others.
+ * have given it. A load that fails in one of them is rolled back in the others, and CSD_LOADED says
+ * that it failed when none of them uses its program any more.
  *
  * Thread: the main thread's.
  */
@@ -27,6 +28,9 @@ int csd_workers_fd(const struct csd_workers *ws);
 void csd_workers_send(struct csd_workers *ws, unsigned commands);
 void csd_workers_load(struct csd_workers *ws, const struct cs_program *program,
                       unsigned generation);
+/* Ends what has been loaded and is not to be committed: CSD_LOADED comes again, with err (below 0).
+ */
+void csd_workers_rollback(struct csd_workers *ws, int err);
 void csd_workers_end_old(struct csd_workers *ws, unsigned generation);
 bool csd_workers_wake(struct csd_workers *ws);
 

@@ -589,6 +589,24 @@ class ControlTest(CliCase):
         self.echo_config()
         self.assert_status(self.control("reload", "--wait"), 0)
 
+    def test_reload_that_fails_in_one_worker(self):
+        """What has been loaded in the other one ends while its configuration is still there."""
+        d = self.start("workers = 2")
+        d.expect("not the first")
+        self.write("once.lua", """
+            if not io:mkdir("lock") then error("not the first") end
+            local last <close> = setmetatable({}, {__close = function() print(tostring(ba.openio "disk")) end})
+            ba.sleep(3600000)
+        """)
+        self.config('workers = 2\nservice "once" { script = "once.lua" }\n')
+        for n in range(5):
+            self.assert_status(self.control("reload", "--wait"), 1, "not the first")
+            log = d.log()
+            self.assertEqual(log.count(f"io ({self.directory})"), n + 1)
+            self.assertLess(log.rindex("io ("), log.rindex("reload refused: "), "it ends before the reload does")
+            os.rmdir(f"{self.directory}/lock")
+        self.open_echo().close()
+
     def test_reload_without_waiting(self):
         d = self.start()
         self.assert_status(self.control("reload"), 0, "reloading")
