@@ -19,7 +19,6 @@ COSOCKCTL = os.path.join(BUILD, "cosockctl")
 LOAD = os.environ.get("COSOCK_LOAD", os.path.join(BUILD, "bench", "cosock-load"))
 SOURCES = "127.0.1.1-127.0.1.32"  # addresses of the clients: each pair of addresses has ports of its own
 PER_PROCESS = 15000  # connections of one process of the origin, where RLIMIT_NOFILE lets it have so many
-PROCESSES = 64  # of the load at most
 BYTES_PER_TUNNEL = 24000  # of the whole machine, load included
 RT_PRIORITY = 10
 
@@ -188,15 +187,11 @@ def descriptors():
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def per_process():
-    """Connections that one process of the load can have beside its listeners."""
-    return max(descriptors() - 200, 1)
-
-
 def check_room(tunnels):
     """Ends the program when so many do not fit."""
-    if tunnels > PROCESSES * per_process():
-        sys.exit(f"bench: {tunnels} tunnels need an RLIMIT_NOFILE of {tunnels // PROCESSES + 201}, it is {descriptors()}")
+    least = tunnels // 27 + 200  # for two sockets each in 64 cells, an eighth of which stays free; the load needs less
+    if descriptors() < least:
+        sys.exit(f"bench: {tunnels} tunnels need an RLIMIT_NOFILE of {least}, it is {descriptors()}")
     with open("/proc/meminfo", encoding="ascii") as f:
         free = next(int(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
     if free < tunnels * BYTES_PER_TUNNEL:
@@ -240,7 +235,7 @@ def running(command, cpu=None, **options):
 def origin(ports, connections, cpu=None, *options):
     """What is behind the proxy: on ports of 127.0.0.1, `connections` at most."""
     command = [LOAD, "sink", "--to", f"127.0.0.1:{ports[0]}-{ports[-1]}", "--alarm", "7200",
-               "--procs", str(min(1 + connections // min(PER_PROCESS, per_process()), PROCESSES)), *options]
+               "--procs", str(1 + connections // min(PER_PROCESS, max(descriptors() - 200, 100))), *options]
     with running(command, cpu, stdout=subprocess.PIPE, text=True) as process:
         if "ready" not in process.stdout.readline():
             sys.exit("bench: the origin did not start")

@@ -1,4 +1,4 @@
-"""Interleaved runs of several proxies in front of one origin: what compare, tls and wrk share."""
+"""Interleaved runs of several proxies in front of one origin: what compare, pages, tls and wrk share."""
 
 import json
 import os
@@ -86,7 +86,7 @@ class Runs:
         """The result of wrk with a script of bench/wrk against the peer, or None when it failed: requests, seconds,
         percentiles of a closed loop in microseconds, cpu_ns of the peer. wrk looks at status and lengths only."""
         folder = os.path.join(common.HERE, "wrk")
-        command = [*self.pinned(1), "wrk", "-t1", f"-c{connections}", f"-d{self.args.seconds}s", "--latency", "-s",
+        command = [*self.pinned(1), "wrk", "-t1", f"-c{connections}", f"-d{self.args.seconds}s", "--timeout", "20s", "--latency", "-s",
                    os.path.join(folder, f"{script}.lua"), f"http://127.0.0.1:{peer.port}{path}"]
 
         def once():

@@ -168,6 +168,13 @@ class BenchTest(harness.Case):
                                "--script", "keepalive", "--script", "upload", "--script", "upgrade")
         self.assertEqual(found["failures"], [])
 
+    def test_pages(self):
+        self.need("wrk", "nginx")
+        os.chmod(self.directory, 0o755)
+        found = self.run_bench("pages", "--runs", "1", "--seconds", str(harness.PATIENCE // 2))
+        self.assertEqual({(s["work"], s["peer"]) for s in found["samples"]}, {("file", "nginx"), ("file", "cosockd"), ("page", "cosockd")})
+        self.assertTrue(all(v is not None for s in found["samples"] for v in s["values"]))
+
     def test_tls(self):
         found = self.run_bench("tls", *QUICK, "--gib", "0.01",
                                "--work", "hs-ecdsa", "--work", "hs-resumed", "--work", "down-16")
