@@ -68,6 +68,15 @@ filter:setfunc(function(_ENV, path)
 end)
 dir:insert(filter)
 
+-- Has two of a field in all of its answers, to which one adds.
+local several = ba.create.dir "several"
+several:header {["X-List"] = {"a", "b"}}
+several:setfunc(function(_ENV, path)
+  if path == "more" then assert(response:setheader("X-List", {"c", "d"}, true) and response:setheader("X-List", "e", true)) end
+  if path == "unsendable" then response.fields_out["no name"] = "x" end
+end)
+dir:insert(several)
+
 -- Its function raises the first time.
 local twice, calls = ba.create.dir "twice", 0
 twice:setfunc(function()
@@ -234,6 +243,16 @@ class DirectoryTest(Tree):
         self.assertEqual(self.text("/gone/x"), "still here\n")
         self.assertEqual(self.text("/unlink.lsp"), "true\tnil\tincorrectuse\n")
         self.assertEqual(self.get("/gone/x")[0], 404)
+
+    def test_fields_that_come_several_times(self):
+        for path, values in (("", "ab"), ("/more", "abcde"), ("/more", "abcde"), ("", "ab")):
+            self.assertEqual(self.get(f"/several{path}")[1].get_all("X-List"), list(values), path)
+
+    def test_an_answer_that_cannot_be_sent(self):
+        with self.connect(self.port) as s:
+            s.sendall(b"GET /several/unsendable HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(harness.read_all(s), b"", "the connection ends")
+        self.daemon.expect("page failed: GET /several/unsendable .*header field 'no name'")
 
     def test_after_an_error_that_was_caught(self):
         self.assertEqual(self.text("/outer.lsp"), "false\ton purpose\t/outer.lsp\ttrue\tfalse\t0\n")

@@ -62,11 +62,11 @@ end
 local function drop_body(self)
   local left, limit = DROP, ba.clock() + DROP_TIME
   if self.head.expect and not self.told then return false end
-  while left > 0 and ba.clock() < limit do
-    local data, err = self.conn.reader:body(nil, limit - ba.clock())
+  repeat
+    local data, err = self.conn.reader:body(nil, math.max(limit - ba.clock(), 0))
     if not data then return not err end
     left = left - #data
-  end
+  until left <= 0
   return false
 end
 
@@ -101,7 +101,8 @@ function exchange.run(conn, head, kind, f)
     self:senderror(head.method == "CONNECT" and 501 or 400)
   end
   if self.filter then attempt(self, self.filter.finish, self.filter) end
-  local ok, keep = pcall(end_exchange, self)
+  local ok, keep = xpcall(end_exchange, traceback, self)
+  if not ok and keep ~= Response.ABORT then report(self, keep) end
   keep = ok and keep
   local later = self.later
   setmetatable(self, ended)

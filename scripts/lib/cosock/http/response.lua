@@ -61,9 +61,9 @@ function Response:setheader(name, value, append)
   local known = NAMES[name:lower()] or spelled(self, name)
   local before = self.fields_out[known]
   if append and before ~= nil and value ~= nil then
-    if type(before) ~= "table" then before = {before} end
-    before[#before + 1] = value
-    value = before
+    local list = type(before) == "table" and {table.unpack(before)} or {before} -- it may be a directory's, for all of its answers
+    for _, one in ipairs(type(value) == "table" and value or {value}) do list[#list + 1] = one end
+    value = list
   end
   self.fields_out[known] = value
   return true
@@ -154,7 +154,8 @@ local function head_text(self, length)
   if self.sent ~= "none" and fields["Content-Type"] == nil and self.length ~= 0 then
     fields["Content-Type"] = "text/html; charset=utf-8"
   end
-  return assert(ba.http.response(self.status, fields, self.reason))
+  local text, _, why = ba.http.response(self.status, fields, self.reason)
+  return text or error(why, 0)
 end
 
 -- ---- the body ----
