@@ -11,6 +11,7 @@
 #include "script/sock_tls.h"
 
 #define SHORT_RETRY_MS 100 /* while memory is short, accept looks again this often */
+#define ACCEPT_ROOM 32768  /* bytes: of a connection until it has its coroutine */
 #define LONG 16384         /* bytes; copying so many costs more than another call */
 #define STREAK_MAX                                                                                 \
     64 /* calls a task may have answered in one slice before others get their turn                 \
@@ -463,7 +464,8 @@ static int accept_on(lua_State *L, int status, lua_KContext ctx)
         return cs_push_error(L, listening ? t->wake : s->end);
     }
     int64_t look_again_ms = -1;
-    if (cs_vm_short(s->vm)) { /* no coroutine could be made for it: clients wait in the backlog */
+    if (cs_vm_short(s->vm, ACCEPT_ROOM)) { /* or there would be no coroutine for it: an error would
+                                              end this one, and with it the listener */
         static _Thread_local struct cs_log_limit limit;
         cs_log_limited(&limit, CS_LOG_WARN,
                        "accepting paused service=%s: the scripts' memory is nearly used up",

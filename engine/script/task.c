@@ -193,7 +193,7 @@ void cs_task_push_sock(lua_State *L, const struct cs_task *t)
 
 static void refuse_when_short(lua_State *L, struct cs_vm *vm)
 {
-    if (cs_vm_short(vm)) {
+    if (cs_vm_short(vm, 0)) {
         luaL_error(L, "no new coroutine: the scripts' memory is nearly used up (%d of %d KiB)",
                    (int)(vm->memory / 1024), (int)(vm->memory_max / 1024));
     }

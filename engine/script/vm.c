@@ -382,10 +382,11 @@ void cs_vm_check_open(lua_State *L)
     }
 }
 
-bool cs_vm_short(struct cs_vm *vm)
+bool cs_vm_short(struct cs_vm *vm, size_t room)
 {
     size_t mark = vm->memory_max / 10 * 9;
     uint64_t now = cs_loop_now(vm->net->loop);
+    mark -= CS_MIN(mark, room);
     if (vm->memory_max == 0 || vm->memory <= mark) {
         return false;
     }

@@ -123,9 +123,9 @@ unsigned cs_vm_collect_rate(const struct cs_vm *vm);
 /* Raises when the VM is being closed. */
 CS_RAISES void cs_vm_check_open(lua_State *L);
 
-/* True at 90 % of the memory limit, even after a collection (at most one a second): no new task
- * then. */
-bool cs_vm_short(struct cs_vm *vm);
+/* True when less than `room` bytes are left below 90 % of the memory limit, even after a collection
+ * (at most one a second): no new task then. */
+bool cs_vm_short(struct cs_vm *vm, size_t room);
 
 /* A bind of the current task has failed. Where its script ends with no more than "bind" to say for
  * it, the error has the rest. */

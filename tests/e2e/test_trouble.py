@@ -1,5 +1,6 @@
 """Scripts that fail, run away or eat up their memory: nobody else notices."""
 
+import select
 import time
 
 import harness
@@ -188,6 +189,38 @@ end)
             d.wait_log("no new coroutine: the scripts' memory is nearly used up")
         d.wait_log("told: eof")
         self.assert_echo(port)
+
+    def test_a_listener_outlives_short_memory(self):
+        """It takes no connection for which there may be no coroutine."""
+        port = harness.free_port()
+        self.write("full.lua", f"""
+local kept = {{}}
+local function serve(sock, context)
+   for data in sock.read, sock do
+      kept = {{}}
+      sock:write("done" .. #context)
+   end
+   sock:close()
+end
+ba.socket.bind({port}, {{intf = "127.0.0.1"}}):event(function(l)
+   for sock in l.accept, l do
+      local context = ("x"):rep(20000) -- more than is left below 90 % of the limit
+      ba.socket.event(function() serve(sock, context) end)
+      while not full and collectgarbage "count" * 1024 < (2 << 20) * 0.9 - 12000 do
+         kept[#kept + 1] = ("x"):rep(4000) .. #kept
+         collectgarbage()
+      end
+      full = true
+   end
+end)
+""")
+        d = self.service('lua_memory = "2M"\nservice "full" { script = "full.lua" }', [port])
+        with self.connect(port) as first, self.connect(port) as second:
+            second.sendall(b"x")
+            harness.until(lambda: "accepting paused" in d.log() or select.select([second], [], [], 0)[0])
+            first.sendall(b"x")
+            for s in (first, second):
+                self.assertEqual(harness.read_exactly(s, 9), b"done20000")
 
     def test_a_thousand_script_errors(self):
         self.start()
