@@ -578,19 +578,11 @@ static void flushed(struct cs_conn *c)
     }
 }
 
-static void writable_now(struct cs_op *op, const struct cs_event *ev);
-
-static void wait_writable(struct cs_conn *c)
-{
-    cs_op_set_handler(&c->send, writable_now);
-    cs_ring_poll(cs_conn_net(c)->ring, &c->send, c->fd, POLLOUT);
-}
-
 static void send_done(struct cs_op *op, const struct cs_event *ev)
 {
     struct cs_conn *c = cs_container_of(op, struct cs_conn, send);
     if (ev->res == -EAGAIN && c->state < STOPPING) { /* non-blocking, and TCP is full */
-        wait_writable(c);
+        cs_conn_poll_writable(c);
         return;
     }
     if (ev->res > 0) {
@@ -609,22 +601,6 @@ static void send_done(struct cs_op *op, const struct cs_event *ev)
     if (c->state < DRAINING) {
         cs_conn_mark_dirty(c);
         room_again(c);
-    }
-    cs_conn_join(c);
-}
-
-static void writable_now(struct cs_op *op, const struct cs_event *ev)
-{
-    struct cs_conn *c = cs_container_of(op, struct cs_conn, send);
-    cs_op_set_handler(op, send_done);
-    if (c->state < DRAINING) {
-        cs_conn_mark_dirty(c);
-    }
-    if (c->state == OPEN && c->wants_room && cs_chain_len(&c->out) == 0 && ev->res > 0) {
-        c->wants_room = false;
-        if (c->stream.user_ops) {
-            c->stream.user_ops->on_room(c->stream.user, &c->stream);
-        }
     }
     cs_conn_join(c);
 }
@@ -658,12 +634,13 @@ static bool write_some(struct cs_conn *c)
         }
         flushed(c);
         if (c->wants_room && c->state == OPEN && !c->stream.err) {
-            wait_writable(c);
+            cs_conn_poll_writable(c);
         }
         return true;
     }
     struct iovec iov[CS_RING_IOV_MAX];
     unsigned n = cs_chain_iov(&c->out, iov, CS_RING_IOV_MAX);
+    cs_op_set_handler(&c->send, send_done);
     cs_ring_send(cs_conn_net(c)->ring, &c->send, c->fd, iov, n);
     return true;
 }
@@ -764,7 +741,7 @@ static void close_open(struct cs_conn *c, enum cs_close_how how)
     cs_conn_set_state(c, FLUSHING);
     c->direct = false;
     watch_off(c);
-    if (cs_op_handler(&c->send) == writable_now) {
+    if (cs_op_handler(&c->send) != send_done) {
         cs_ring_cancel(cs_conn_net(c)->ring, &c->send); /* only a wait for room */
     }
     if (cs_chain_len(&c->out) == 0 && !c->send.armed && c->stream.eof) {

@@ -1,6 +1,7 @@
 /* conn_direct - lends a connection's socket out, to be read and written past the stream. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -51,6 +52,39 @@ void cs_conn_read_direct(struct cs_conn *c, bool on)
 void cs_conn_wait_input(struct cs_conn *c)
 {
     cs_conn_read_on(c);
+}
+
+/* Where the peer has ended, a poll is over at once with that: then only changes tell of room. */
+static void writable_now(struct cs_op *op, const struct cs_event *ev)
+{
+    struct cs_conn *c = cs_container_of(op, struct cs_conn, send);
+    struct cs_ring *ring = cs_conn_net(c)->ring;
+    if (ev->more) {
+        if (ev->res != POLLRDHUP) {
+            cs_ring_cancel(ring, op);
+        }
+        return;
+    }
+    if (ev->res == POLLRDHUP && c->state == OPEN) {
+        cs_ring_poll_changes(ring, op, c->fd, POLLOUT);
+        return;
+    }
+    if (c->state < DRAINING) {
+        cs_conn_mark_dirty(c);
+    }
+    if (c->state == OPEN && c->wants_room && cs_chain_len(&c->out) == 0) {
+        c->wants_room = false;
+        if (c->stream.user_ops) {
+            c->stream.user_ops->on_room(c->stream.user, &c->stream);
+        }
+    }
+    cs_conn_join(c);
+}
+
+void cs_conn_poll_writable(struct cs_conn *c)
+{
+    cs_op_set_handler(&c->send, writable_now);
+    cs_ring_poll(cs_conn_net(c)->ring, &c->send, c->fd, POLLOUT);
 }
 
 void cs_conn_wait_writable(struct cs_conn *c)

@@ -103,6 +103,12 @@ static inline void cs_conn_count_sent(struct cs_conn *c, size_t n)
     cs_conn_net(c)->count.bytes_out += n;
 }
 
+/* ---- conn_direct.c ---- */
+
+/* Waits for room in a socket that may be non-blocking, in the place of a send: then the write phase
+ * looks at the connection, and its user hears of room if it wants to. */
+void cs_conn_poll_writable(struct cs_conn *c);
+
 /* ---- conn_info.c ---- */
 
 /* The end of an accepted connection: its line in the log, its pass, its origin. */

@@ -599,6 +599,14 @@ void cs_ring_poll(struct cs_ring *r, struct cs_op *op, cs_fd fd, unsigned events
     arm(sqe, op, TAG_PLAIN);
 }
 
+void cs_ring_poll_changes(struct cs_ring *r, struct cs_op *op, cs_fd fd, unsigned events)
+{
+    struct io_uring_sqe *sqe = next_sqe(r);
+    io_uring_prep_poll_multishot(sqe, -1, events);
+    set_fd(sqe, fd);
+    arm(sqe, op, TAG_PLAIN);
+}
+
 void cs_ring_peername(struct cs_ring *r, struct cs_op *op, cs_fd fd, int family,
                       struct sockaddr_in6 *out)
 {

@@ -145,8 +145,12 @@ void cs_ring_send(struct cs_ring *r, struct cs_op *op, cs_fd fd, const struct io
                   unsigned n);
 
 /* One event when the socket (or, with a real descriptor, any pollable file) reports one of `events`
- * (poll(2) bits; POLLERR and POLLHUP always count). res = the bits. */
+ * (poll(2) bits; POLLERR, POLLHUP and POLLRDHUP always count). res = the bits. */
 void cs_ring_poll(struct cs_ring *r, struct cs_op *op, cs_fd fd, unsigned events);
+
+/* The same until cancelled: an event for what holds now, if anything does, then one each time that
+ * something of `events` comes true. For sockets whose peer has ended: POLLRDHUP holds for ever. */
+void cs_ring_poll_changes(struct cs_ring *r, struct cs_op *op, cs_fd fd, unsigned events);
 
 /* The peer's address of a just accepted socket: res 0 and *out filled (it must stay until the
  * event), or -errno. family: that of the listener. */

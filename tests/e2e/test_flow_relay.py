@@ -18,6 +18,28 @@ class RelayFlowTest(Flow, harness.Case):
     def test_half_close_by_the_origin(self):
         self.assert_origin_may_end_first(lambda port: self.tunnel(port)[1])
 
+    def test_half_close_by_a_client_that_does_not_read(self):
+        """While nothing can be moved to it, nothing is tried; when it reads, all comes."""
+        data = harness.noise(24 << 20)
+
+        def answer(connection):
+            harness.read_all(connection)
+            connection.sendall(data)
+
+        _, port = self.tunnel(self.server(answer).port)
+        seen = [0]
+
+        def stalled():
+            seen.append(self.status()["counters"]["bytes_spliced"])
+            return seen[-1] > 0 and seen[-1] == seen[-2]
+
+        with self.connect(port) as s:
+            s.shutdown(socket.SHUT_WR)
+            harness.until(stalled, 20, "a full pipe")
+            turns = [self.status()["counters"]["turns"] for _ in range(50)]
+            self.assertLess(turns[-1] - turns[0], 5000, "it spins")
+            self.assertEqual(harness.digest(harness.read_all(s)), harness.digest(data))
+
     def test_request_and_half_close_before_the_upstream_is_connected(self):
         origin = self.server(lambda c: c.sendall(harness.read_all(c)))
         _, port = self.tunnel(origin.port)

@@ -303,6 +303,13 @@ void cs_ring_poll(struct cs_ring *r, struct cs_op *op, cs_fd fd, unsigned events
     o->events = events;
 }
 
+void cs_ring_poll_changes(struct cs_ring *r, struct cs_op *op, cs_fd fd, unsigned events)
+{
+    struct sim_op *o = arm(r, op, SIM_OP_POLL, fd, sim_fd_sock(r, fd));
+    o->events = events;
+    o->changes = true;
+}
+
 void cs_ring_peername(struct cs_ring *r, struct cs_op *op, cs_fd fd, int family,
                       struct sockaddr_in6 *out)
 {

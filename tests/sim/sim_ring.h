@@ -40,6 +40,8 @@ struct sim_op {
     unsigned iov_n;
     uint64_t sum;              /* of the bytes to send, when the op was started */
     unsigned events;           /* poll */
+    unsigned told;             /* poll of changes: the bits of the last event */
+    bool changes;              /* poll: goes on, and tells only what has come true since */
     struct sockaddr_in6 *name; /* peername */
     bool once;                 /* accept: takes one connection */
     bool ended;                /* the final event is pending */

@@ -179,10 +179,17 @@ static unsigned poll_real(const struct sim_op *o)
 
 static unsigned poll_bits(const struct sim_op *o)
 {
-    return sim_sock_poll(o->sock) & (o->events | POLLERR | POLLHUP);
+    return sim_sock_poll(o->sock) & (o->events | POLLERR | POLLHUP | POLLRDHUP);
 }
 
-static bool ready(const struct sim_op *o)
+static void step_poll(struct sim_op *o)
+{
+    unsigned bits = poll_bits(o);
+    o->told = bits;
+    sim_op_post(o, (int)bits, o->changes, NULL);
+}
+
+static bool ready(struct sim_op *o)
 {
     switch (o->kind) {
     case SIM_OP_ACCEPT:
@@ -194,7 +201,8 @@ static bool ready(const struct sim_op *o)
     case SIM_OP_SEND:
         return sim_sock_writable(o->sock);
     case SIM_OP_POLL:
-        return poll_bits(o) != 0;
+        o->told &= poll_bits(o);
+        return (poll_bits(o) & ~o->told) != 0;
     case SIM_OP_POLL_REAL:
         return poll_real(o) != 0;
     case SIM_OP_PEERNAME:
@@ -221,7 +229,7 @@ static void go_on(struct cs_ring *r, struct sim_op *o)
         step_send(o);
         break;
     case SIM_OP_POLL:
-        sim_op_post(o, (int)poll_bits(o), false, NULL);
+        step_poll(o);
         break;
     case SIM_OP_POLL_REAL:
         sim_op_post(o, (int)poll_real(o), false, NULL);
