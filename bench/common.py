@@ -210,6 +210,12 @@ def kernel_memory():
     return found
 
 
+def cpus():
+    """The one of the proxy, and that of load and origin; none when there is but one."""
+    found = sorted(os.sched_getaffinity(0))
+    return found[:2] if len(found) > 1 else [None, None]
+
+
 def pinned(cpu):
     """For subprocess's preexec_fn: the process runs on that CPU only (None: on any)."""
     return None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
@@ -255,7 +261,7 @@ def load(mode, port, *options, cpu=None, pids=()):
     run = subprocess.run(load_command(mode, port, *options, pids=pids), capture_output=True, text=True,
                          stdin=subprocess.DEVNULL, check=False, preexec_fn=pinned(cpu))
     lines = run.stdout.strip().split("\n")
-    r = json.loads(lines[-1]) if lines[-1].startswith("{") else {"ok": False, "note": run.stderr}
+    r = json.loads(lines[-1]) if lines[-1].startswith("{") else {"ok": False, "note": run.stderr or f"status {run.returncode}"}
     if mode != "bulk" and "count" in r and not r["bad"] + r["lost"] + r["failed"] and not (r["count"] and "latency_us" in r):
         r |= {"ok": False, "empty": True}
     return r

@@ -60,7 +60,8 @@ static const char usage_text[] =
     "repeated\n"
     "  --limit S              seconds that opening, verifying or a bulk transfer may take (default "
     "60)\n"
-    "  --alarm S              the program dies after this, whatever happens (default 900)\n"
+    "  --alarm S              the program dies after this, whatever happens (default: sink 900, "
+    "others a minute after all that --seconds and --limit allow)\n"
     "\n"
     "Exit status: 0 all verified, 1 something failed, was lost or differed, 2 usage.\n";
 
@@ -73,7 +74,6 @@ static struct load_options options = {
     .pipeline = 1,
     .way = LOAD_UP,
     .bytes = (uint64_t)64 << 20,
-    .alarm_s = 900,
 };
 
 enum { UDP_MAX = 65507 };
@@ -297,6 +297,10 @@ static void parse(struct load_options *o, int argc, char **argv)
     check_datagrams(o);
     if (o->rate > 0 && o->pipeline > 1) {
         load_die("--rate has one request under way in a connection: not with --pipeline");
+    }
+    if (o->alarm_s == 0) {
+        double phases = 2 * o->seconds + o->warmup + 3 * o->limit;
+        o->alarm_s = o->mode == LOAD_SINK ? 900 : (unsigned)phases + 60;
     }
     unsigned per_process = load_descriptors();
     if (o->procs == 0) {

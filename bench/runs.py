@@ -25,27 +25,24 @@ class Runs:
             sys.exit(f"bench: {connections} connections through a proxy take {2 * connections + 500} descriptors, "
                      f"it may have {self.descriptors} (RLIMIT_NOFILE)")
         self.directory = tempfile.mkdtemp(prefix="cosockd-bench-")
-        self.cpus = sorted(os.sched_getaffinity(0))
+        self.cpus = common.cpus()
         self.origin = [o.port + i for i in range(origins)]
         self.sink = None
         self.started = []  # peers, and servers of other kinds behind them
         self.samples = {}  # (work, peer) -> one value per round, None where it failed
         self.stolen = {}  # (work, peer) -> milliseconds stolen from each of these, None where nobody looked
-        self.steal = Steal(self.cpus[:2], o.patience)
+        self.steal = Steal(sorted(os.sched_getaffinity(0))[:2], o.patience)
         self.failures = []
 
-    def cpu(self, which):
-        return self.cpus[which] if len(self.cpus) > 1 else None
-
     def pinned(self, which):
-        return ["taskset", "-c", str(self.cpus[which])] if len(self.cpus) > 1 else []
+        return [] if self.cpus[which] is None else ["taskset", "-c", str(self.cpus[which])]
 
     def fail(self, text):
         self.failures.append(text)
         say(f"FAILED: {text}")
 
     def start_origin(self, *options):
-        self.sink = common.origin(self.origin, 2 * self.args.tunnels, self.cpu(1), *options)
+        self.sink = common.origin(self.origin, 2 * self.args.tunnels, self.cpus[1], *options)
         self.sink.__enter__()
 
     def start_peer(self, peer):
@@ -75,8 +72,8 @@ class Runs:
 
     def run_load(self, peer, mode, *options):
         """The result of a load against the peer, or None when it failed."""
-        r = self.steal.run(lambda: common.load(mode, peer.port, "--limit", 30, "--alarm", 120, *options, *peer.load_options,
-                                               cpu=self.cpu(1), pids=peer.pids()[:1]))
+        r = self.steal.run(lambda: common.load(mode, peer.port, "--limit", 30, *options, *peer.load_options,
+                                               cpu=self.cpus[1], pids=peer.pids()[:1]))
         if not r["ok"]:
             self.fail(f"{peer.name}: {mode} {' '.join(map(str, options))}: {r}")
             return None
@@ -122,7 +119,7 @@ class Runs:
         if not self.start_peer(peer):
             return None
         before = common.settled(peer.memory, most=10)
-        with common.Holding(peer.port, n, *peer.load_options, cpu=self.cpu(1), limit=30) as held:
+        with common.Holding(peer.port, n, *peer.load_options, cpu=self.cpus[1], limit=30) as held:
             after = common.settled(peer.memory, most=10)
             held.verify()
             result = held.close()
