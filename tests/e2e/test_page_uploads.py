@@ -240,6 +240,20 @@ class UploadTest(web.Client):
         self.assertEqual((status, headers["Accept-Ranges"], len(body)), (200, None, len(data)), "what is in the middle costs what is before")
         self.assertEqual(self.get("/inside/nothing")[0], 404)
 
+    def test_a_page_that_cannot_be_read(self):
+        """That is an error, and no empty page."""
+        name, text = "broken.lsp", "a page " * 100
+        with zipfile.ZipFile(f"{self.directory}/all.zip", "w", zipfile.ZIP_DEFLATED) as z:
+            z.writestr(name, text)
+            size = z.getinfo(name).compress_size
+        with open(f"{self.directory}/all.zip", "rb") as f:
+            data = f.read()
+        at = 30 + len(name)
+        self.assertEqual(self.get("/up/all.zip", method="PUT", body=data[:at] + b"\xff" * size + data[at + size:], headers=PUT)[0], 200)
+        self.text("/unzip.lsp")
+        self.daemon.expect("page failed: GET /inside/broken.lsp .*ioerror")
+        self.assertEqual(self.get("/inside/broken.lsp")[0], 500)
+
     def test_it_costs_no_memory(self):
         if harness.SANITIZER:
             self.skipTest("memory of sanitizers")

@@ -16,10 +16,12 @@ local function is_page(path) return path:find "%.lsp$" ~= nil end
 local function page_of(self, path, entry)
   if not entry.run and not entry.wrong then
     local file, err = self.folder.io:open(path)
-    local text = file and (file:read "a" or "")
     if not file then return nil, err end
+    local text
+    text, err = file:read "a"
     file:close()
-    entry.run, entry.wrong = lsp.compile(text, path:sub(2))
+    if err then return nil, err end
+    entry.run, entry.wrong = lsp.compile(text or "", path:sub(2))
   end
   return entry.run, entry.wrong
 end
