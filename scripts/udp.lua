@@ -26,8 +26,9 @@ end
 local idle = options.duration(args, "idle_timeout", "30s")
 local sessions_max = options.integer(args, "sessions_max", 10000, 1)
 local WAITING_MAX = 16 -- datagrams that a session keeps until it has its upstream
+local SHORT = 100      -- ms without new sessions when there was no memory for one
 
-local count, full = 0, false
+local count, full, short_until = 0, false, 0
 local session = {__close = function(s)
   local front = s.front
   front.sessions[s.key], front.count, count = nil, front.count - 1, count - 1
@@ -57,16 +58,23 @@ local function carry(server, state)
   end
 end
 
+-- why: what is missing, or nil: sessions_max.
+local function no_more(why)
+  if not full then tracep("warning", ("%d sessions: no new ones%s"):format(count, why and " (" .. why .. ")" or "")) end
+  full = true
+end
+
 local function start(front, key, ip, port)
-  if count >= sessions_max then
-    if not full then tracep("warning", ("%d sessions: no new ones"):format(count)) end
-    full = true
-    return nil
-  end
-  full, count, front.count = false, count + 1, front.count + 1
+  if count >= sessions_max or ba.clock() < short_until then return no_more() end
+  count, front.count = count + 1, front.count + 1
   local s = {front = front, key = key, ip = ip, port = port, last = ba.clock(), waiting = {}}
   front.sessions[key] = s
-  ba.socket.event(carry, s)
+  local ok, why = pcall(ba.socket.event, carry, s)
+  if not ok then -- no memory for one more coroutine
+    front.sessions[key], front.count, count, short_until = nil, front.count - 1, count - 1, ba.clock() + SHORT
+    return no_more(why)
+  end
+  full = false
   return front.sessions[key]
 end
 

@@ -245,6 +245,25 @@ class SessionTest(Case):
         harness.until(lambda: self.sockets() == 1, 10, "the end of both")
         self.assert_answer(third, b"3")
 
+    def test_memory_for_only_so_many_sessions(self):
+        port = self.proxy_udp([self.echo_server()], 'idle_timeout = "3s"', 'lua_memory = "1M"\n')
+
+        def is_full():
+            for _ in range(200):
+                with udp_socket(port, 1) as s:
+                    s.send(b"x")
+            return "sessions: no new ones (" in self.daemon.log()
+
+        harness.until(is_full, 30, "no memory")
+        s = self.client(port, 0.2)
+
+        def is_answered():
+            with contextlib.suppress(TimeoutError):
+                s.send(b"still here")
+                return s.recv(100) == b"still here"
+
+        harness.until(is_answered, 30, "an answer when others have ended")
+
     def test_the_next_upstream_takes_over(self):
         dead = harness.free_port()
         port = self.proxy_udp([dead, self.echo_server()])
