@@ -51,16 +51,13 @@ CRYPTO_BUFFER_POOL *cs_cert_pool(void)
 
 /* ---- loading ---- */
 
-/* A borrowed buffer as X509; NULL with the error cleared. */
+/* A borrowed buffer as X509; NULL with an error in the queue. */
 static X509 *parse(const CRYPTO_BUFFER *buf)
 {
-    X509 *x = X509_parse_from_buffer((CRYPTO_BUFFER *)(uintptr_t)buf); /* takes a reference */
-
-    ERR_clear_error();
-    return x;
+    return X509_parse_from_buffer((CRYPTO_BUFFER *)(uintptr_t)buf); /* takes a reference */
 }
 
-/* Whether the leaf's public key is the private key's. 1, 0, or -EINVAL with why. */
+/* Whether the leaf's public key is the private key's. 1, 0, -EINVAL with why, or -ENOMEM. */
 static int key_fits(const CRYPTO_BUFFER *leaf, const EVP_PKEY *key, struct cs_cert_error *why)
 {
     X509 *x = parse(leaf);
@@ -72,6 +69,8 @@ static int key_fits(const CRYPTO_BUFFER *leaf, const EVP_PKEY *key, struct cs_ce
     } else if (!public) {
         same = cs_cert_wrong(why, "pem_cert_unsupported_type",
                              "the certificate's key is of a type that is not supported");
+    } else if (same == 0 && cs_cert_no_memory()) {
+        same = -ENOMEM;
     }
     EVP_PKEY_free(public);
     X509_free(x);
@@ -213,6 +212,7 @@ int cs_cert_set_ocsp(struct cs_cert *c, const void *der, size_t len, struct cs_c
 
     X509_free(leaf);
     if (!leaf) {
+        ERR_clear_error();
         return -ENOMEM; /* it could be parsed before */
     }
     if (!right) {

@@ -204,7 +204,7 @@ static int read_all(struct cs_cert_info **out, X509 *x, const uint8_t *der, size
     i->public.ca = X509_check_ca(x) == 1;
     read_names(i, x);
     SHA256(der, len, i->public.sha256);
-    if (i->failed) {
+    if (cs_cert_no_memory() || i->failed) { /* or a name would be missing without a word */
         cs_cert_info_destroy(&i->public);
         return -ENOMEM;
     }
@@ -224,7 +224,9 @@ int cs_cert_info_create(struct cs_cert_info **out, const void *text, size_t len)
             sk_CRYPTO_BUFFER_num(all) > 0 ? sk_CRYPTO_BUFFER_value(all, 0) : NULL;
         X509 *x = first ? X509_parse_from_buffer(first) : NULL;
 
-        err = x ? read_all(out, x, CRYPTO_BUFFER_data(first), CRYPTO_BUFFER_len(first)) : -EINVAL;
+        err = x ? read_all(out, x, CRYPTO_BUFFER_data(first), CRYPTO_BUFFER_len(first))
+              : cs_cert_no_memory() ? -ENOMEM
+                                    : -EINVAL;
         X509_free(x);
     }
     sk_CRYPTO_BUFFER_pop_free(all, CRYPTO_BUFFER_free);

@@ -546,7 +546,11 @@ int cs_make_cert(struct cs_pem_text *out, const struct cs_make_cert *c, struct c
     X509_REQ *req = read_request(c->request, why);
     X509 *issuer = req && c->issuer.len > 0 ? read_issuer(c->issuer, why) : NULL;
 
-    err = why->code ? -EINVAL : sign_cert(out, c, req, issuer, key, why);
+    if (why->code || !req || (c->issuer.len > 0 && !issuer)) {
+        err = failed(why);
+    } else {
+        err = sign_cert(out, c, req, issuer, key, why);
+    }
     X509_free(issuer);
     X509_REQ_free(req);
     EVP_PKEY_free(key);

@@ -22,11 +22,24 @@
 /* Below this RSA is broken, and TLS 1.3's signatures do not fit. */
 #define RSA_BITS_MIN 1024u
 
+bool cs_cert_no_memory(void)
+{
+    bool found = false;
+    uint32_t err;
+
+    while ((err = ERR_get_error()) != 0) {
+        found |= ERR_GET_REASON(err) == ERR_R_MALLOC_FAILURE;
+    }
+    return found;
+}
+
 int cs_cert_wrong(struct cs_cert_error *why, const char *code, const char *format, ...)
 {
     va_list args;
 
-    ERR_clear_error();
+    if (cs_cert_no_memory()) {
+        return -ENOMEM;
+    }
     why->code = code;
     va_start(args, format);
     (void)vsnprintf(why->text, sizeof(why->text), format, args);
@@ -63,7 +76,9 @@ int cs_pem_next(struct cs_pem *p)
         return 1;
     }
     err = ERR_peek_last_error();
-    ERR_clear_error();
+    if (cs_cert_no_memory()) {
+        return -ENOMEM;
+    }
     return ERR_GET_LIB(err) == ERR_LIB_PEM && ERR_GET_REASON(err) == PEM_R_NO_START_LINE ? 0
                                                                                          : -EINVAL;
 }
@@ -205,8 +220,7 @@ static int finish_key(EVP_PKEY **out, EVP_PKEY *parsed, struct cs_cert_error *wh
     uint32_t err = ERR_peek_error();
     int result;
 
-    if (!parsed && ERR_GET_REASON(err) == ERR_R_MALLOC_FAILURE) {
-        ERR_clear_error();
+    if (!parsed && cs_cert_no_memory()) {
         return -ENOMEM;
     }
     if (!parsed &&
@@ -308,7 +322,9 @@ int cs_cert_read_key(EVP_PKEY **out, struct cs_cert_text text, const char *passw
             err =
                 cs_cert_wrong(why, "pem_key_unrecognized_format", "there is no private key in it");
         } else {
-            err = cs_cert_wrong(why, "pem_key_parse_error", "PEM block %u is damaged", pem.count);
+            err = next == -ENOMEM ? next
+                                  : cs_cert_wrong(why, "pem_key_parse_error",
+                                                  "PEM block %u is damaged", pem.count);
         }
     }
     cs_pem_close(&pem);
@@ -353,8 +369,7 @@ static int push_bundle(STACK_OF(CRYPTO_BUFFER) * out, const void *der, size_t le
     if (PKCS7_get_raw_certificates(out, &cbs, cs_cert_pool())) {
         return 0;
     }
-    ERR_clear_error();
-    return -EINVAL;
+    return cs_cert_no_memory() ? -ENOMEM : -EINVAL;
 }
 
 static int read_block(STACK_OF(CRYPTO_BUFFER) * out, const struct cs_pem_block *b,
@@ -405,8 +420,10 @@ int cs_cert_read_all(STACK_OF(CRYPTO_BUFFER) * out, struct cs_cert_text text, cs
     if (cs_pem_is(text)) {
         return read_pem(out, text, crl, user, why);
     }
-    if (push_bundle(out, text.bytes, text.len) == 0) {
-        return 0;
+    int err = push_bundle(out, text.bytes, text.len);
+
+    if (err != -EINVAL) {
+        return err;
     }
     CBS_init(&der, text.bytes, text.len);
     if (CBS_get_asn1_element(&der, &element, CBS_ASN1_SEQUENCE) && CBS_len(&der) == 0) {

@@ -10,9 +10,13 @@
 
 #include "codec/cert.h"
 
-/* Fills *why. Always -EINVAL, so that it ends a function. */
+/* Fills *why. -EINVAL, so that it ends a function; -ENOMEM without a word when BoringSSL's errors
+ * say that it was for want of memory. */
 int cs_cert_wrong(struct cs_cert_error *why, const char *code, const char *format, ...)
     CS_PRINTF(3, 4);
+
+/* Takes BoringSSL's errors out of its queue: whether one of them is want of memory. */
+bool cs_cert_no_memory(void);
 
 /* One block of a file. All belong to the reader: valid until the next call. */
 struct cs_pem_block {
@@ -32,7 +36,7 @@ struct cs_pem {
 /* The text stays the caller's, and in place. False: no memory. */
 CS_MUST_CHECK bool cs_pem_open(struct cs_pem *p, struct cs_cert_text text);
 
-/* 1: p->block is the next one; 0: there is no more; -EINVAL: a block is damaged. */
+/* 1: p->block is the next one; 0: there is no more; -EINVAL: a block is damaged; -ENOMEM. */
 CS_MUST_CHECK int cs_pem_next(struct cs_pem *p);
 
 /* Frees and wipes. */

@@ -88,7 +88,7 @@ static int add_name(struct cs_store *s, X509 *x)
 static int add_cert(struct cs_store *s, CRYPTO_BUFFER *buf)
 {
     X509 *x = X509_parse_from_buffer(buf);
-    int err = -EINVAL;
+    int err = !x && cs_cert_no_memory() ? -ENOMEM : -EINVAL;
 
     if (x) {
         err = X509_STORE_add_cert(s->x509, x) ? add_name(s, x) : -ENOMEM;
@@ -105,7 +105,7 @@ static int add_crl(void *user, const unsigned char *der, long len)
     struct cs_store *s = user;
     const unsigned char *at = der;
     X509_CRL *crl = d2i_X509_CRL(NULL, &at, len);
-    int err = -EINVAL;
+    int err = !crl && cs_cert_no_memory() ? -ENOMEM : -EINVAL;
 
     if (crl && at == der + len) {
         err = X509_STORE_add_crl(s->x509, crl) ? 0 : -ENOMEM;
@@ -121,10 +121,13 @@ int cs_store_add(struct cs_store *s, struct cs_cert_text text, struct cs_cert_er
 {
     STACK_OF(CRYPTO_BUFFER) * certs;
     unsigned crls = s->crls;
-    int err;
+    int err = -EINVAL;
 
-    if (!cs_pem_is(text) && text.len <= INT_MAX && add_crl(s, text.bytes, (long)text.len) == 0) {
-        return 1; /* a CRL as DER */
+    if (!cs_pem_is(text) && text.len <= INT_MAX) {
+        err = add_crl(s, text.bytes, (long)text.len); /* a CRL as DER */
+    }
+    if (err != -EINVAL) {
+        return err < 0 ? err : 1;
     }
     certs = sk_CRYPTO_BUFFER_new_null();
     err = certs ? cs_cert_read_all(certs, text, add_crl, s, why) : -ENOMEM;
@@ -216,11 +219,11 @@ int cs_store_verify(struct cs_store *s, CRYPTO_BUFFER *const *chain, unsigned co
     int err = -ENOMEM;
 
     *out = (struct cs_verdict){.in_time = true};
-    if (!leaf) {
+    if (!leaf && !(count > 0 && cs_cert_no_memory())) {
         out->in_time = false;
         out->why = count > 0 ? "the certificate is damaged" : "there is no certificate";
         err = 0;
-    } else if (others) {
+    } else if (leaf && others) {
         err = verify(s, leaf, others, use, out);
     }
     sk_X509_pop_free(others, X509_free);

@@ -720,6 +720,36 @@ static void test_hosts(void **state)
 }
 
 #ifdef CS_FAULTS
+/* BoringSSL's allocations too: a certificate is whole or an error, never without its names. (Not
+ * all of them leave the reason in its queue: some become "damaged".) */
+static void test_no_memory_for_a_certificate(void **state)
+{
+    int64_t now = time(NULL);
+    struct pems p = make_pems(CS_MAKE_EC_P256, "test", "www.example.com;IP:10.1.2.3", NULL,
+                              now - 3600, now + 86400);
+    bool failed = true;
+    unsigned long nth = 1;
+    (void)state;
+    for (; failed; nth++) {
+        struct cs_cert *c = NULL;
+        struct cs_cert_error why;
+        cs_mem_fail_nth(nth);
+        int err = cs_cert_load(&c, text_of(&p.cert), text_of(&p.key), NULL, &why);
+        struct cs_store *s = cs_store_create();
+        int added = s ? cs_store_add(s, text_of(&p.cert), &why) : -ENOMEM;
+        failed = cs_mem_failed();
+        cs_mem_fail_nth(0);
+        if (err == 0) {
+            assert_int_equal(cs_cert_serves(c, "www.example.com"), 2);
+        }
+        assert_true(added == 1 || added < 0);
+        cs_store_unref(s);
+        cs_cert_unref(c);
+    }
+    assert_true(nth > 100);
+    pems_free(&p);
+}
+
 /* Each allocation of ours fails once: an error or none, never a crash or a leak. */
 static void test_no_memory(void **state)
 {
@@ -808,6 +838,7 @@ int main(void)
         cmocka_unit_test(test_not_tls),
         cmocka_unit_test(test_hosts),
 #ifdef CS_FAULTS
+        cmocka_unit_test(test_no_memory_for_a_certificate),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_no_memory_for_a_context),
 #endif
