@@ -89,8 +89,8 @@ function methods:upload(conf, op)
   end
   fp:close()
   if not ok and math.type(err) ~= "integer" then return nil, err, why end
-  local status, code = self:status()
-  if not status and math.type(code) ~= "integer" then return nil, code end
+  local status, code, to = self:status()
+  if not status and not to then return nil, code end -- also when it was a proxy that refused
   if (status or 0) >= 300 then return nil, status end
   return true
 end

@@ -211,3 +211,11 @@ both("what CONNECT proxies refuse, and proxies that are none", function()
   results({nil, "socketclosed"}, through(script {}))
   results({nil, "timeout"}, through(script({"HTTP/1.1 200 OK\r\n"}, true), nil, 20))
 end)
+
+both("an upload that the proxy refuses", function()
+  local h <close> = require "httpm".create {proxy = "127.0.0.1", proxyport = connect_proxy({}, "Basic .")}
+  local file = {closed = 0, read = function() end, close = function(self) self.closed = self.closed + 1 end}
+  results({nil, 407}, h:upload {fp = file, url = "http://127.0.0.1:1/"})
+  eq(file.closed, 1)
+  results({nil, 407}, h:post("http://127.0.0.1:1/", {a = 1}))
+end)
