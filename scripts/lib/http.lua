@@ -31,6 +31,9 @@ local function origin(text)
   return to and to.scheme .. "://" .. url.authority(to)
 end
 
+-- "w" for WebSockets, "h" for HTTP.
+local function kind(text) return text:sub(1, 1):lower() end
+
 -- Where the answer that is there sends us; nil when it does not.
 local function redirect(self)
   local raw, base = self.raw, self.place
@@ -68,8 +71,8 @@ function methods:request(op)
     if not self.raw:answered() then return true end
     local to = redirect(self)
     if not to then return true end
-    if self.place:find "^ws" then to = to:gsub("^http", "ws") end
-    if to:match "^%a" ~= self.place:match "^%a" then return nil, "invalidurl" end
+    if kind(self.place) == "w" then to = to:gsub("^[hH][tT][tT][pP]", "ws") end
+    if kind(to) ~= kind(self.place) then return nil, "invalidurl" end
     op = next_request(op, self.raw:status(), self.place, to)
   end
   self.err = "redirect"

@@ -66,6 +66,11 @@ both("redirects", function()
   end
   eq(h:request {url = web.url(port, "/302/deeper/../x#y")}, true)
   eq(h:url(), web.url(port, "/x"))
+  local loud = "HTTP" .. web.url(port, "/up"):sub(5)
+  for _, url in ipairs {web.url(port, "/302" .. loud), "HTTP" .. web.url(port, "/302" .. loud:lower()):sub(5)} do
+    eq(h:request {url = url}, true)
+    results({200, "GET /up -- [] "}, h:status(), h:read "a")
+  end
   eq(h:request {url = web.url(port, "/304/x")}, true)
   eq(h:status(), 304)
   eq(h:url(), web.url(port, "/304/x"))
