@@ -170,6 +170,7 @@ static bool hungry(const struct cs_conn *c)
 }
 
 static void recv_done(struct cs_op *op, const struct cs_event *ev);
+static void send_done(struct cs_op *op, const struct cs_event *ev);
 static void readable(struct cs_op *op, const struct cs_event *ev);
 static void watch_done(struct cs_op *op, const struct cs_event *ev);
 
@@ -268,6 +269,9 @@ static void end_of_input(struct cs_conn *c)
         return;
     }
     c->stream.eof = true;
+    if (cs_op_handler(&c->send) == send_done) {
+        cs_ring_cancel(cs_conn_net(c)->ring, &c->send); /* see send_to_ended */
+    }
     if (c->state == DRAINING) {
         stop(c);
     } else if (c->state == OPEN && c->stream.user_ops) {
@@ -578,6 +582,14 @@ static void flushed(struct cs_conn *c)
     }
 }
 
+static void flush_goes_on(struct cs_conn *c)
+{
+    if (c->state == FLUSHING) {
+        cs_timer_touch(&c->rare->deadline,
+                       cs_loop_now(cs_conn_net(c)->loop) + cs_conn_net(c)->config.flush_ms);
+    }
+}
+
 static void send_done(struct cs_op *op, const struct cs_event *ev)
 {
     struct cs_conn *c = cs_container_of(op, struct cs_conn, send);
@@ -588,10 +600,7 @@ static void send_done(struct cs_op *op, const struct cs_event *ev)
     if (ev->res > 0) {
         cs_conn_count_sent(c, (unsigned)ev->res);
         cs_chain_drop(&c->out, (size_t)ev->res);
-        if (c->state == FLUSHING) {
-            cs_timer_touch(&c->rare->deadline,
-                           cs_loop_now(cs_conn_net(c)->loop) + cs_conn_net(c)->config.flush_ms);
-        }
+        flush_goes_on(c);
     } else if (ev->res != -ECANCELED && ev->res != -EINTR && ev->res != -EAGAIN) {
         broken(c, ev->res);
     }
@@ -611,6 +620,22 @@ static void conn_shutdown(struct cs_stream *s)
     if (c->state == OPEN && !c->shut && s->err == 0) {
         c->shut = true;
         cs_conn_mark_dirty(c); /* the write phase sees that there is nothing left to send */
+    }
+}
+
+/* A send to a peer that has ended and does not read would wait in a thread of the kernel's: its
+ * polls are over at once with POLLRDHUP, and after some of them io_uring blocks. */
+static void send_to_ended(struct cs_conn *c)
+{
+    size_t before = cs_chain_len(&c->out);
+    bool failed = push(c, NULL, 0) < 0;
+    if (cs_chain_len(&c->out) < before) {
+        flush_goes_on(c);
+    }
+    if (failed || cs_chain_len(&c->out) == 0) {
+        cs_conn_mark_dirty(c);
+    } else {
+        cs_conn_poll_writable(c);
     }
 }
 
@@ -636,6 +661,10 @@ static bool write_some(struct cs_conn *c)
         if (c->wants_room && c->state == OPEN && !c->stream.err) {
             cs_conn_poll_writable(c);
         }
+        return true;
+    }
+    if (c->stream.eof) {
+        send_to_ended(c);
         return true;
     }
     struct iovec iov[CS_RING_IOV_MAX];

@@ -65,7 +65,8 @@ static void writable_now(struct cs_op *op, const struct cs_event *ev)
         }
         return;
     }
-    if (ev->res == POLLRDHUP && c->state == OPEN) {
+    bool waits = c->state == OPEN || (c->state == FLUSHING && cs_chain_len(&c->out) > 0);
+    if (ev->res == POLLRDHUP && waits) {
         cs_ring_poll_changes(ring, op, c->fd, POLLOUT);
         return;
     }

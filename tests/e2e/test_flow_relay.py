@@ -1,5 +1,6 @@
 """Tunnels of proxy.lua, which the engine moves: slow readers, half-closes, resets, idle ones."""
 
+import os
 import socket
 import time
 
@@ -39,6 +40,32 @@ class RelayFlowTest(Flow, harness.Case):
             turns = [self.status()["counters"]["turns"] for _ in range(50)]
             self.assertLess(turns[-1] - turns[0], 5000, "it spins")
             self.assertEqual(harness.digest(harness.read_all(s)), harness.digest(data))
+
+    def test_many_such_clients(self):
+        """Each costs memory, not a thread of the kernel's."""
+        data = harness.noise(1 << 20)
+
+        def answer(connection):
+            harness.read_all(connection)
+            for _ in range(8):
+                connection.sendall(data)
+
+        without = [*filter(None, [self.environment.get("COSOCKD_WITHOUT")]), "splice"]
+        d, port = self.proxy([self.server(answer).port], env={"COSOCKD_WITHOUT": ",".join(without)})
+        clients = [self.connect(port) for _ in range(8)]
+        for s in clients:
+            s.shutdown(socket.SHUT_WR)
+        seen = [0]
+
+        def stalled():
+            seen.append(self.status()["counters"]["bytes_out"])
+            return seen[-1] > 0 and seen[-1] == seen[-2]
+
+        harness.until(stalled, 20, "full pipes")
+        threads = [open(f"/proc/{d.pid}/task/{t}/comm", encoding="ascii").read() for t in os.listdir(f"/proc/{d.pid}/task")]
+        self.assertLess(sum(name.startswith("iou-wrk") for name in threads), 4)
+        for s in clients:
+            self.assertEqual(harness.digest(harness.read_all(s)), harness.digest(data * 8))
 
     def test_request_and_half_close_before_the_upstream_is_connected(self):
         origin = self.server(lambda c: c.sendall(harness.read_all(c)))
