@@ -1,6 +1,7 @@
 """What the programs of the bench share: kernel settings, the daemon, the load generator, figures of processes."""
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ SOURCES = "127.0.1.1-127.0.1.32"  # addresses of the clients: each pair of addre
 PER_PROCESS = 15000  # connections of one process of the origin, where RLIMIT_NOFILE lets it have so many
 BYTES_PER_TUNNEL = 24000  # of the whole machine, load included
 RT_PRIORITY = 10
+LIBC = ctypes.CDLL(None)
 
 
 def say(text):
@@ -216,14 +218,18 @@ def cpus():
     return found[:2] if len(found) > 1 else [None, None]
 
 
-def pinned(cpu):
-    """For subprocess's preexec_fn: the process runs on that CPU only (None: on any)."""
-    return None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
+def child(cpu):
+    """For subprocess's preexec_fn: the process runs on that CPU only (None: on any) and ends when we are killed."""
+    def prepare():
+        LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+    return prepare
 
 
 @contextlib.contextmanager
 def running(command, cpu=None, **options):
-    process = subprocess.Popen(command, preexec_fn=pinned(cpu), **options)
+    process = subprocess.Popen(command, preexec_fn=child(cpu), **options)
     try:
         yield process
     finally:
@@ -259,7 +265,7 @@ def load(mode, port, *options, cpu=None, pids=()):
     """One run of the load generator: its result, in which "ok" says whether every byte was right. "empty": nothing was wrong,
     but no request was made and answered while it measured, so nothing is known."""
     run = subprocess.run(load_command(mode, port, *options, pids=pids), capture_output=True, text=True,
-                         stdin=subprocess.DEVNULL, check=False, preexec_fn=pinned(cpu))
+                         stdin=subprocess.DEVNULL, check=False, preexec_fn=child(cpu))
     lines = run.stdout.strip().split("\n")
     r = json.loads(lines[-1]) if lines[-1].startswith("{") else {"ok": False, "note": run.stderr or f"status {run.returncode}"}
     if mode != "bulk" and "count" in r and not r["bad"] + r["lost"] + r["failed"] and not (r["count"] and "latency_us" in r):

@@ -54,7 +54,7 @@ class Peer:
     busy = 1 << 20  # of these, at a time
     closes = True  # its memory after closing says something
     load_options = ()  # what the load generator needs to talk to it
-    cpu = 0
+    cpu = 0  # of the bench's two
 
     def __init__(self, bench, port, origin=None):
         self.bench = bench
@@ -83,7 +83,7 @@ class Peer:
             raise RuntimeError(f"port {self.port} is taken")
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.bench.pinned(self.cpu) + self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=common.child(self.bench.cpus[self.cpu]))
         with contextlib.suppress(TimeoutError):
             until(lambda: not self.alive() or self.ready(), 20, self.name)
             if self.alive():

@@ -34,9 +34,6 @@ class Runs:
         self.steal = Steal(sorted(os.sched_getaffinity(0))[:2], o.patience)
         self.failures = []
 
-    def pinned(self, which):
-        return [] if self.cpus[which] is None else ["taskset", "-c", str(self.cpus[which])]
-
     def fail(self, text):
         self.failures.append(text)
         say(f"FAILED: {text}")
@@ -83,12 +80,12 @@ class Runs:
         """The result of wrk with a script of bench/wrk against the peer, or None when it failed: requests, seconds,
         percentiles of a closed loop in microseconds, cpu_ns of the peer. wrk looks at status and lengths only."""
         folder = os.path.join(common.HERE, "wrk")
-        command = [*self.pinned(1), "wrk", "-t1", f"-c{connections}", f"-d{self.args.seconds}s", "--timeout", "20s", "--latency", "-s",
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{self.args.seconds}s", "--timeout", "20s", "--latency", "-s",
                    os.path.join(folder, f"{script}.lua"), f"http://127.0.0.1:{peer.port}{path}"]
 
         def once():
             cpu = sum(map(common.process_cpu, peer.pids()))
-            run = subprocess.run(command, capture_output=True, text=True, check=False,
+            run = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=common.child(self.cpus[1]),
                                  env=os.environ | {"WRK_RESULT": os.path.join(folder, "result.lua")})
             cpu = sum(map(common.process_cpu, peer.pids())) - cpu
             line = run.stdout.strip().split("\n")[-1]
