@@ -73,8 +73,8 @@ end
 
 -- Runs as a cosocket of its own, whose socket becomes the connection to the peer.
 local function carry(_, client)
-  local ok, why
-  local peer, err = ba.socket.connect(to.host, to.port, connect)
+  local ok
+  local peer, err, _, why = ba.socket.connect(to.host, to.port, connect)
   if peer then ok, err, why = websocket.connect(peer, url.authority(to), to.target, agree) end
   if ok and ba.socket.relay(client, peer, relay) then return end
   if not ok and err ~= "sysshutdown" then note(err, why) end

@@ -85,6 +85,15 @@ class ExamplesTest(harness.Case):
         self.assertEqual(harness.read_exactly(clients[-1], 5), b"still")
         self.client(port)
 
+    def test_an_agent_whose_gate_is_not_there(self):
+        """However often it tries, its coroutines do not grow."""
+        agent = blocks()[0]["agent.lua"]
+        self.assertEqual(agent.count("ba.sleep(1000)"), 1)
+        self.write("agent.lua", agent.replace("ba.sleep(1000)", r'(trace("depth", select(2, debug.traceback():gsub("\n", ""))) or ba.sleep(1))'))
+        daemon = self.service('service "agent" { script = "agent.lua", gate = "127.0.0.1:1", target = "127.0.0.1:1", spare = 1, tls = { verify = false } }')
+        daemon.wait_log(r"depth\s+\d+$", count=8)
+        self.assertLess(max(map(int, re.findall(r"depth\s+(\d+)$", daemon.log(), re.M))), 6)
+
     def client(self, port):
         """A connection through the tunnel, over which a byte has come back. Without a waiting connection the gate closes it."""
         def connected():

@@ -144,6 +144,13 @@ class WsTunnelTest(TunnelCase):
             self.assertEqual(harness.read_all(s), b"")
         daemon.wait_log("no tunnel through ws://127.0.0.1:.*: status 502")
 
+    def test_a_peer_that_is_not_there(self):
+        port, gate = harness.free_port(), harness.free_port()
+        daemon = self.service(f'service "here" {{ script = "wstunnel.lua", listen = "127.0.0.1:{port}", url = "ws://127.0.0.1:{gate}/" }}', [port])
+        with self.connect(port) as s:
+            self.assertEqual(harness.read_all(s), b"")
+        daemon.wait_log("no tunnel through ws://127.0.0.1:.*: connection refused")
+
     def test_tls(self):
         self.need("openssl")
         certs = pki.Pki(os.path.join(self.directory, "pki"))
