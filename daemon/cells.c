@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "daemon/logging.h"
 #include "ring/ring_set.h"
 
 #define WHY_MAX 512
@@ -141,12 +142,13 @@ void csd_cells_rollback(struct csd_cells *c)
 static void cell_opened(void *user, unsigned generation, int err, const char *errors)
 {
     struct csd_cells *c = user;
+    char what[64];
 
     (void)generation;
     c->last = err < 0 ? FAILED : OPENED; /* the rest once its turn is over */
     if (err < 0 && !c->draining) {
-        cs_log(CS_LOG_ERROR, "further cell not opened worker=%u: %s", c->config.worker,
-               errors ? errors : cs_err_text(err));
+        (void)snprintf(what, sizeof(what), "further cell not opened worker=%u: ", c->config.worker);
+        csd_log_lines(CS_LOG_ERROR, what, errors ? errors : cs_err_text(err));
     }
 }
 

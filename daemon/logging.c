@@ -93,3 +93,15 @@ void csd_complain(const char *text)
         text += len + (text[len] == '\n');
     }
 }
+
+void csd_log_lines(enum cs_log_level level, const char *what, const char *text)
+{
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+
+        if (len > 0) {
+            cs_log(level, "%s%.*s", what, (int)len, text);
+        }
+        text += len + (text[len] == '\n');
+    }
+}

@@ -7,7 +7,7 @@
 
 #include <sys/types.h>
 
-#include "base/base.h"
+#include "base/log.h"
 
 struct csd_settings;
 
@@ -30,5 +30,8 @@ CS_MUST_CHECK bool csd_logging_reopen(const struct csd_settings *s, char *why, s
 /* Prints lines for the person (or journal) that started us, before or beside the log: each line of
  * `text` on stderr, in the journal with the priority of an error. */
 void csd_complain(const char *text);
+
+/* Logs a text line by line, `what` in front of each. Any thread. */
+void csd_log_lines(enum cs_log_level level, const char *what, const char *text);
 
 #endif

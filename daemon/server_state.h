@@ -130,7 +130,4 @@ void csd_waiters_answer_reload(struct csd_server *s, unsigned attempt, bool ok, 
 void csd_server_answer(struct csd_server *s, struct csd_client_ref client, bool ok,
                        const char *text);
 
-/* Logs a text line by line, `what` in front of each. */
-void csd_log_lines(enum cs_log_level level, const char *what, const char *text);
-
 #endif

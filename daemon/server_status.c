@@ -7,20 +7,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/logging.h"
 #include "daemon/server_state.h"
 #include "daemon/systemd.h"
-
-void csd_log_lines(enum cs_log_level level, const char *what, const char *text)
-{
-    while (*text) {
-        size_t len = strcspn(text, "\n");
-
-        if (len > 0) {
-            cs_log(level, "%s%.*s", what, (int)len, text);
-        }
-        text += len + (text[len] == '\n');
-    }
-}
 
 static const char *phase_name(const struct csd_server *s)
 {

@@ -131,7 +131,7 @@ class CellsTest(NamedCase):
         self.daemon = self.service(f'log_connections = false\n{self.SETTINGS}\n'
                                    f'service "named" {{ script = "named.lua", port = {self.port} }}', [self.port])
         opened = self.open(38 if self.environment else 26)
-        self.daemon.wait_log(r"further cell not opened.*not a second time")
+        self.daemon.wait_log(r"further cell not opened.*not a second time$")
         self.daemon.expect(r"further cell not opened")
         opened += self.open(1)
         self.assertEqual(len(set(self.states(opened))), 1)
