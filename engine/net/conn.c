@@ -652,7 +652,10 @@ static bool write_some(struct cs_conn *c)
     if (c->send.armed || c->stream.err) {
         return true;
     }
-    room_again(c); /* offer may have made some */
+    room_again(c); /* what was sent inside a call may have made some */
+    if (c->state > FLUSHING) {
+        return true; /* closed by its user, from there */
+    }
     if (cs_chain_len(&c->out) == 0) {
         if (ends_here(c) && !may_end(cs_conn_net(c))) {
             return false;
