@@ -336,7 +336,7 @@ class Daemon:
             self.process = stack.enter_context(self.context)
             self.pid = self.process.pid
             end = time.monotonic() + 30
-            while not self.ask():
+            while (self.ask() or {}).get("phase") != "running":
                 if self.process.poll() is not None or time.monotonic() > end:
                     sys.exit("bench: the daemon did not start")
                 time.sleep(0.1)

@@ -26,11 +26,6 @@ static const struct cs_stream_ops conn_ops;
 
 /* ---- small things ---- */
 
-size_t cs_conn_size(void)
-{
-    return sizeof(struct cs_conn);
-}
-
 struct cs_stream *cs_conn_stream(struct cs_conn *c)
 {
     return &c->stream;

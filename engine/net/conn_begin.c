@@ -1,6 +1,11 @@
 /* conn_begin - how a connection begins: adopted after accept, or dialled. */
 #include "net/conn_impl.h"
 
+size_t cs_conn_size(void)
+{
+    return sizeof(struct cs_conn);
+}
+
 struct cs_conn *cs_conn_create(struct cs_net *n, cs_fd fd, const struct cs_addr *peer,
                                struct cs_origin *origin)
 {
