@@ -231,7 +231,7 @@ static struct told *CS_RAISES make_told(lua_State *L, bool detach, bool on_close
     }
     t->vm = vm;
     t->on_close = ref;
-    t->service = vm->current ? vm->current->name : vm->name;
+    t->service = cs_task_service(vm);
     t->result.first = CS_RELAY_NOBODY;
     cs_list_append(&vm->relays, &t->node);
     vm->relay_count++;

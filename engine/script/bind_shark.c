@@ -380,7 +380,7 @@ static struct shark *CS_RAISES new_shark(lua_State *L)
 {
     struct shark *s = lua_newuserdatauv(L, sizeof(*s), 1);
     struct cs_vm *vm = cs_vm_of(L);
-    *s = (struct shark){.vm = vm, .name = vm->current ? vm->current->name : vm->name};
+    *s = (struct shark){.vm = vm, .name = cs_task_service(vm)};
     luaL_setmetatable(L, SHARK_TYPE);
     return s;
 }

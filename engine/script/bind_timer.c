@@ -375,7 +375,7 @@ static int timer_create(lua_State *L)
     }
     struct timer *t = lua_newuserdatauv(L, sizeof(*t), TIMER_USER_VALUES);
     struct cs_vm *vm = cs_vm_of(L);
-    *t = (struct timer){.vm = vm, .name = vm->current ? vm->current->name : vm->name};
+    *t = (struct timer){.vm = vm, .name = cs_task_service(vm)};
     cs_timer_init(&t->wheel, fire);
     cs_list_init(&t->held);
     luaL_setmetatable(L, TIMER_TYPE);

@@ -43,6 +43,11 @@ struct cs_task *cs_task_current(lua_State *L)
     return cs_vm_of(L)->current;
 }
 
+const char *cs_task_service(const struct cs_vm *vm)
+{
+    return vm->current ? vm->current->name : vm->name;
+}
+
 /* ---- the live and the weak table ---- */
 
 static void table_set(struct cs_vm *vm, int table, int ref)
@@ -243,7 +248,7 @@ struct cs_task *cs_task_create(lua_State *L, enum cs_task_kind kind, struct cs_s
                           .state = CS_TASK_READY,
                           .live_ref = ref,
                           .args = nargs,
-                          .name = vm->current ? vm->current->name : vm->name};
+                          .name = cs_task_service(vm)};
     cs_list_init(&t->node);
     cs_list_append(&vm->tasks, &t->all);
     vm->task_count++;

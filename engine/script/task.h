@@ -127,6 +127,10 @@ CS_RAISES struct cs_task *cs_task_can_wait(lua_State *L, const char *what);
 /* The task whose code runs now, or NULL (a finalizer during an idle collection). */
 struct cs_task *cs_task_current(lua_State *L);
 
+/* The name of the service whose code runs now or is being loaded: of whatever it makes. Lives as
+ * long as the VM's configuration. */
+const char *cs_task_service(const struct cs_vm *vm);
+
 /* Ends a wait: queues the task. `err` becomes t->wake. Harmless when it is not parked. The caller
  * has taken the task off its own lists. */
 void cs_task_wake(struct cs_task *t, int err);
