@@ -62,6 +62,12 @@ class Runs:
             self.sink = None
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def status(self):
+        """Says once more what failed. The exit status."""
+        for failure in self.failures:
+            say(f"FAILED: {failure}")
+        return 1 if self.failures else 0
+
     @staticmethod
     def order(things, i):
         """Another first in each round."""

@@ -19,6 +19,16 @@ class RelayFlowTest(Flow, harness.Case):
     def test_half_close_by_the_origin(self):
         self.assert_origin_may_end_first(lambda port: self.tunnel(port)[1])
 
+    def until_still(self, counter):
+        """Waits until bytes have moved and do so no more: what they move through is full."""
+        seen = [0]
+
+        def still():
+            seen.append(self.status()["counters"][counter])
+            return seen[-1] > 0 and seen[-1] == seen[-2]
+
+        harness.until(still, 20, f"{counter} that stand still")
+
     def test_half_close_by_a_client_that_does_not_read(self):
         """While nothing can be moved to it, nothing is tried; when it reads, all comes."""
         data = harness.noise(24 << 20)
@@ -28,15 +38,9 @@ class RelayFlowTest(Flow, harness.Case):
             connection.sendall(data)
 
         _, port = self.tunnel(self.server(answer).port)
-        seen = [0]
-
-        def stalled():
-            seen.append(self.status()["counters"]["bytes_spliced"])
-            return seen[-1] > 0 and seen[-1] == seen[-2]
-
         with self.connect(port) as s:
             s.shutdown(socket.SHUT_WR)
-            harness.until(stalled, 20, "a full pipe")
+            self.until_still("bytes_spliced")
             turns = [self.status()["counters"]["turns"] for _ in range(50)]
             self.assertLess(turns[-1] - turns[0], 5000, "it spins")
             self.assertEqual(harness.digest(harness.read_all(s)), harness.digest(data))
@@ -55,13 +59,7 @@ class RelayFlowTest(Flow, harness.Case):
         clients = [self.connect(port) for _ in range(8)]
         for s in clients:
             s.shutdown(socket.SHUT_WR)
-        seen = [0]
-
-        def stalled():
-            seen.append(self.status()["counters"]["bytes_out"])
-            return seen[-1] > 0 and seen[-1] == seen[-2]
-
-        harness.until(stalled, 20, "full pipes")
+        self.until_still("bytes_out")
         threads = [open(f"/proc/{d.pid}/task/{t}/comm", encoding="ascii").read() for t in os.listdir(f"/proc/{d.pid}/task")]
         self.assertLess(sum(name.startswith("iou-wrk") for name in threads), 4)
         for s in clients:

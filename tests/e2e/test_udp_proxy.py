@@ -128,6 +128,16 @@ class Case(harness.Case):
         s.send(data)
         self.assertEqual(s.recv(65536), data)
 
+    @staticmethod
+    def await_answer(s, data, seconds):
+        """Sends again whenever s has waited its time."""
+        def answered():
+            with contextlib.suppress(TimeoutError):
+                s.send(data)
+                return s.recv(65536) == data
+
+        harness.until(answered, seconds, "an answer")
+
     def assert_no_answer(self, s, data):
         s.send(data)
         s.settimeout(0.3)
@@ -255,26 +265,12 @@ class SessionTest(Case):
             return "sessions: no new ones (" in self.daemon.log()
 
         harness.until(is_full, 30, "no memory")
-        s = self.client(port, 0.2)
-
-        def is_answered():
-            with contextlib.suppress(TimeoutError):
-                s.send(b"still here")
-                return s.recv(100) == b"still here"
-
-        harness.until(is_answered, 30, "an answer when others have ended")
+        self.await_answer(self.client(port, 0.2), b"still here", 30)
 
     def test_the_next_upstream_takes_over(self):
         dead = harness.free_port()
         port = self.proxy_udp([dead, self.echo_server()])
-        s = self.client(port, 0.2)
-
-        def answered():
-            with contextlib.suppress(TimeoutError):
-                s.send(b"anybody?")
-                return s.recv(100) == b"anybody?"
-
-        harness.until(answered, 10, "an answer")
+        self.await_answer(self.client(port, 0.2), b"anybody?", 10)
         self.daemon.wait_log(rf"upstream 127\.0\.0\.1:{dead}: ECONNREFUSED")
         for _ in range(10):  # no new client waits for the dead one
             self.assert_answer(self.client(port), b"hello")
